@@ -1,0 +1,1 @@
+"""What flows through bookpipe: schemas, outcomes, counts and errors. Standard library and pyarrow only."""

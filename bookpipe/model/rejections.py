@@ -1,0 +1,53 @@
+"""Why a row was not loaded. A reason is data: it is counted, stored and shown, and never stops a batch."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Reason(str, Enum):
+    """Reasons a source row ends as rejected. The value is stable: it is stored and shown."""
+
+    NO_FORMATS = "no_formats"
+    BAD_RECORD = "bad_record"
+    MISSING_FILE = "missing_file"
+    MISSING_DIR = "missing_dir"
+    OUTSIDE_LIBRARY = "outside_library"
+    BAD_PATH = "bad_path"
+    NOT_A_FILE = "not_a_file"
+    UNREADABLE_FILE = "unreadable_file"
+    EMPTY_FILE = "empty_file"
+    TOO_LARGE = "too_large"
+    CHANGED_WHILE_READING = "changed_while_reading"
+    UNSUPPORTED_FORMAT = "unsupported_format"
+    UNKNOWN_LANGUAGE = "unknown_language"
+    NAME_UNUSABLE = "name_unusable"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+REASON_HELP: dict[Reason, str] = {
+    Reason.NO_FORMATS: "the book has no file; set BOOKPIPE_LOAD_BOOKS_WITHOUT_FILES=true to load its record",
+    Reason.BAD_RECORD: "the record cannot be read as a book; open it in the source program and save it again",
+    Reason.MISSING_FILE: "the library names a file that is not on disk; restore it or remove the format in Calibre",
+    Reason.MISSING_DIR: "the book's folder is not on disk; restore it or remove the book in Calibre",
+    Reason.OUTSIDE_LIBRARY: "the path leads out of the library; bookpipe does not follow it",
+    Reason.BAD_PATH: "the path has a part that is empty, '..', too long or holds a forbidden character",
+    Reason.NOT_A_FILE: "there is a folder, device or pipe where a book file should be",
+    Reason.UNREADABLE_FILE: "the file cannot be opened or read; check its rights and the disk",
+    Reason.EMPTY_FILE: "the file has no bytes; MyBookshelf2 refuses empty files",
+    Reason.TOO_LARGE: "the file is larger than the 2147483647 bytes MyBookshelf2 can store",
+    Reason.CHANGED_WHILE_READING: "the file changed while it was read; run the partition again",
+    Reason.UNSUPPORTED_FORMAT: "MyBookshelf2 has no such format and creating formats is off or impossible",
+    Reason.UNKNOWN_LANGUAGE: "MyBookshelf2 has no such language and creating languages is off",
+    Reason.NAME_UNUSABLE: "no safe file name could be made from the book's names",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """One row that was not loaded: what it was, why, and the detail a person needs to mend it."""
+
+    key: str
+    reason: Reason
+    detail: str = ""

@@ -1,0 +1,253 @@
+"""Hashed book files -> MyBookshelf2: look up, resolve, place and insert. Shared by every source of books."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from bookpipe.model.book_plans import BookPlan, Known, Placement, missing, source_key
+from bookpipe.model.counts import LoadCounts
+from bookpipe.model.rejections import Reason, Rejection
+from bookpipe.model.schemas import OUTCOMES
+from bookpipe.resolve.book_paths import BookPath, book_path, free_location, settle_path
+from bookpipe.resolve.books import Batch, BookOptions, plan_books
+from bookpipe.targets.mybookshelf2 import lookups
+from bookpipe.targets.mybookshelf2.journal import Journal
+from bookpipe.targets.mybookshelf2.load import ChangedMeanwhileError, Ids, Writer
+from bookpipe.targets.mybookshelf2.server import MyBookshelf2
+from bookpipe.targets.mybookshelf2.storage import NameTakenError
+from bookpipe.targets.postgres import Connection, translating
+
+ATTEMPTS = 5  # at a batch whose names or rows the application takes while it is written
+
+
+@dataclass
+class Phases:
+    """Seconds by phase."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """How a batch ended: OUTCOMES rows, counts, and what people ask about it."""
+
+    outcomes: pa.Table
+    counts: LoadCounts
+    new_ebooks: int = 0
+    new_authors: int = 0
+    new_series: int = 0
+    dropped_tags: int = 0
+    retyped: int = 0
+    refreshed: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def rejections(self) -> list[Rejection]:
+        columns = (self.outcomes.column(n).to_pylist() for n in ("origin", "item", "file_name", "reason", "detail"))
+        return [
+            Rejection(f"{origin}#{item} {name or ''}".strip(), Reason(reason), detail or "")
+            for origin, item, name, reason, detail in zip(*columns, strict=True)
+            if reason
+        ]  # fmt: skip
+
+
+def look_up(target: MyBookshelf2, hashed: pa.Table) -> pa.Table:
+    """KNOWN rows: what MyBookshelf2 has of this batch. Writes nothing."""
+    with target.reading() as (connection, journal):
+        return _look_up(connection, journal, Batch(hashed), Known()).to_arrow()
+
+
+def _look_up(connection: Connection, journal: Journal | None, batch: Batch, known: Known) -> Known:
+    """What is missing in `known` of what the batch can touch, asked again and added."""
+    with translating("looking up what MyBookshelf2 has"):
+        keys = batch.source_keys()
+        sha1s, sizes = batch.columns["sha1"], batch.columns["size"]
+        files = {key: (sha1s[i], sizes[i]) for i, key in enumerate(keys) if key is not None}
+        lookups.look_up_sources(connection, known, [files[key] for key in missing(files, known.sources)])
+        wanted = [i for i, key in enumerate(keys) if key is None or key not in known.sources]
+        names = batch.author_keys(wanted)
+        lookups.look_up_authors(connection, known, [names[key] for key in missing(names, known.authors)])
+        titles = {batch.series[i].lower(): batch.series[i] for i in wanted if batch.series[i]}
+        lookups.look_up_series(connection, known, [titles[key] for key in missing(titles, known.series)])
+        lookups.look_up_names(connection, known)
+        if journal is not None:
+            for origin, (first, last) in batch.items().items():
+                lookups.look_up_journal(connection, journal, known, origin, first, last)
+                lookups.look_up_joinable(connection, journal, known, origin)
+    return known
+
+
+def plan_dry(hashed: pa.Table, known: pa.Table, options: BookOptions) -> tuple[BookPlan, LoadCounts]:
+    """What a load would do, from what is known without a lock. Touches nothing."""
+    plan = plan_books(Batch(hashed), Known.from_arrow(known), options)
+    return plan, count(plan)
+
+
+def count(plan: BookPlan) -> LoadCounts:
+    """The plan's outcomes as counts."""
+    reasons: dict[str, int] = {}
+    for outcome, reason in zip(plan.outcomes, plan.reasons, strict=True):
+        if outcome == "rejected":
+            reasons[reason or Reason.BAD_RECORD.value] = reasons.get(reason or Reason.BAD_RECORD.value, 0) + 1
+    return LoadCounts(plan.outcomes.count("inserted"), plan.outcomes.count("existing"), reasons)
+
+
+def bulk_insert(
+    target: MyBookshelf2,
+    hashed: pa.Table,
+    known: pa.Table,
+    options: BookOptions,
+    *,
+    pipeline: str,
+    partition: str,
+    run_id: str,
+) -> LoadResult:
+    """Write what is missing of the batch and say how every row ended. Safe to repeat, and beside other loads."""
+    phases = Phases()
+    with phases.timed("prepare"):
+        batch = Batch(hashed)
+        found = Known.from_arrow(known)
+    with phases.timed("wait_for_lock"):
+        opened = target.writing()
+        writer = opened.__enter__()
+    try:
+        with phases.timed("remove_leftovers"):
+            writer.remove_leftovers()
+        for attempt in range(ATTEMPTS):
+            try:
+                return _write(writer, batch, found, options, phases, pipeline, partition, run_id)
+            except (ChangedMeanwhileError, NameTakenError):
+                if attempt == ATTEMPTS - 1:
+                    raise
+        raise AssertionError("unreachable")
+    finally:
+        opened.__exit__(None, None, None)
+
+
+def _write(
+    writer: Writer, batch: Batch, known: Known, options: BookOptions, phases: Phases, pipeline: str, partition: str,
+    run_id: str,
+) -> LoadResult:  # fmt: skip
+    with phases.timed("look_up_again"):
+        known = _look_up(writer.connection, writer.journal, batch, known)
+    with phases.timed("resolve"):
+        plan = plan_books(batch, known, options)
+        counts = count(plan)
+    ids = Ids()
+    locations: list[str] = []
+    with phases.timed("place_files"):
+        repaired = _repair_kept(writer, plan)
+    if not plan.empty:
+        with phases.timed("draw_ids"):
+            ids = writer.draw_ids(plan)
+        with phases.timed("settle_paths"):
+            base_dirs, locations = _settle(writer, plan, known, ids)
+        placements = [
+            Placement(n, location, source.path, source.size)
+            for n, (location, source) in enumerate(zip(locations, plan.sources, strict=True))
+        ]
+        with phases.timed("place_files"):
+            announced = writer.place(pipeline, partition, placements)
+        try:
+            with phases.timed("insert"):
+                writer.insert(
+                    plan=plan, ids=ids, base_dirs=base_dirs, locations=locations, announced=announced, counts=counts,
+                    pipeline=pipeline, partition=partition, run_id=run_id,
+                )  # fmt: skip
+        except BaseException:
+            writer.withdraw(announced, placements)
+            raise
+    return LoadResult(
+        outcomes=_outcomes(batch, plan, ids, locations),
+        counts=counts,
+        new_ebooks=len(plan.ebooks),
+        new_authors=len(plan.authors),
+        new_series=len(plan.series),
+        dropped_tags=plan.dropped_tags,
+        retyped=plan.retyped,
+        refreshed=repaired,
+        seconds={phase: round(s, 4) for phase, s in phases.seconds.items()},
+    )
+
+
+def _repair_kept(writer: Writer, plan: BookPlan) -> int:
+    """Files of earlier loads that stand for something else now (the library moved or rewrote them) are renewed."""
+    repaired = 0
+    for kept in plan.kept:
+        if not writer.folder.stands_for(kept.location, kept.path, kept.size) or (
+            kept.changed and writer.folder.mode == "copy"
+        ):
+            writer.folder.replace(kept.location, kept.path)
+            repaired += 1
+        elif kept.changed:
+            repaired += 1
+    return repaired
+
+
+def _settle(writer: Writer, plan: BookPlan, known: Known, ids: Ids) -> tuple[list[str], list[str]]:
+    """The folder of every new ebook and the location of every new source, none of which anybody has."""
+    on_disk = writer.folder.is_taken()
+    wished = [book_path(b.author_string, b.title, b.language_code, b.series_title, b.series_index) for b in plan.ebooks]
+    used = lookups.taken_base_dirs(writer.connection, list({p.base_dir for p in wished}))
+
+    def folder_taken(base_dir: str) -> bool:
+        return base_dir in used or on_disk(base_dir)
+
+    paths: list[BookPath] = []
+    for wish, ebook_id in zip(wished, ids.ebooks, strict=True):
+        path = settle_path(wish, ebook_id, folder_taken)
+        used.add(path.base_dir)
+        paths.append(path)
+
+    existing = known.by_id("base_dirs")
+    taken: set[str] = set()
+    locations: list[str] = []
+    for source in plan.sources:
+        if source.ebook < 0:
+            path = paths[-source.ebook - 1]
+        else:
+            path = book_path(source.author_string, source.title, "", source.series_title, source.series_index)
+            path = path.inside(existing[source.ebook], source.ebook)
+        location = free_location(path, source.extension, lambda where: where in taken or on_disk(where))
+        taken.add(location)
+        locations.append(location)
+    return [p.base_dir for p in paths], locations
+
+
+def _outcomes(batch: Batch, plan: BookPlan, ids: Ids, locations: list[str]) -> pa.Table:
+    ebooks: list[int | None] = [None] * batch.size
+    sources = list(plan.existing_ids)
+    where: list[str | None] = [None] * batch.size
+    made: dict[str, int] = {}
+    for n, source in enumerate(plan.sources):
+        ebooks[source.row] = Ids.of(source.ebook, ids.ebooks)
+        sources[source.row] = ids.sources[n]
+        where[source.row] = locations[n]
+        made[source_key(source.sha1, source.size)] = ids.sources[n]
+    for row, key in enumerate(batch.source_keys()):
+        if sources[row] is None and key in made:  # the same bytes twice in one batch
+            sources[row] = made[key]
+    return pa.table(
+        {
+            "origin": pa.array(batch.columns["origin"], pa.string()),
+            "item": pa.array(batch.columns["item"], pa.int64()),
+            "file_name": pa.array(batch.columns["file_name"], pa.string()),
+            "outcome": pa.array(plan.outcomes, pa.string()),
+            "reason": pa.array(plan.reasons, pa.string()),
+            "detail": pa.array(plan.details, pa.string()),
+            "ebook_id": pa.array(ebooks, pa.int64()),
+            "source_id": pa.array(sources, pa.int64()),
+            "location": pa.array(where, pa.string()),
+        },
+        schema=OUTCOMES,
+    )

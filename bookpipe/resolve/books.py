@@ -1,0 +1,352 @@
+"""Books and what MyBookshelf2 has of them become a plan: what to add, and how every row ends."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from bookpipe.model.book_plans import (
+    SEPARATOR,
+    BookPlan,
+    KeptSource,
+    Known,
+    PlannedEbook,
+    PlannedSource,
+    author_key,
+    book_key,
+    file_key,
+    source_key,
+)
+from bookpipe.model.rejections import Reason
+from bookpipe.resolve import languages as iso
+from bookpipe.resolve.author_names import author_string, clean_name, full_name, split_author
+
+MAX_TITLE = 256  # characters of ebook.title and series.title
+MAX_LOAD_SOURCE = 256
+MAX_GENRE = 64
+MAX_EXTENSION = 8
+MAX_INT4 = 2**31 - 1
+NO_TITLE = "Unknown"  # what Calibre calls a book without a title
+
+
+@dataclass(frozen=True)
+class BookOptions:
+    """What a load may create, and what stands in for a missing language."""
+
+    create_languages: bool = True
+    create_formats: bool = True
+    create_genres: bool = False
+    default_language: str = iso.UNDETERMINED
+
+
+@dataclass(slots=True)
+class _Book:
+    """The rows of one book: `first` .. `last` - 1, and its fields from the first of them."""
+
+    first: int
+    last: int
+    origin: str
+    item: int
+
+
+class Batch:
+    """HASHED_FILES as plain lists, grouped into books: rows of a book stand together."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        self.columns: dict[str, list[Any]] = {
+            name: rows.column(name).to_pylist()
+            for name in (
+                "origin", "item", "title", "authors", "series", "series_index", "languages", "tags", "rating",
+                "path", "file_name", "given_format", "reason", "detail", "sha1", "size", "format",
+            )
+        }  # fmt: skip
+        self.size = rows.num_rows
+        columns = self.columns
+        self.titles = [clean_name(t, MAX_TITLE) or NO_TITLE for t in columns["title"]]
+        self.series = [clean_name(s, MAX_TITLE) for s in columns["series"]]
+        self.authors = [list(dict.fromkeys(a for a in map(split_author, names or ()) if a[0]))
+                        for names in columns["authors"]]  # fmt: skip
+
+    def books(self) -> Iterator[_Book]:
+        origins, items = self.columns["origin"], self.columns["item"]
+        first = 0
+        for row in range(1, self.size + 1):
+            if row == self.size or items[row] != items[first] or origins[row] != origins[first]:
+                yield _Book(first, row, origins[first], items[first])
+                first = row
+
+    def items(self) -> dict[str, tuple[int, int]]:
+        """The smallest and largest item of each origin."""
+        bounds: dict[str, tuple[int, int]] = {}
+        for origin, item in zip(self.columns["origin"], self.columns["item"], strict=True):
+            low, high = bounds.get(origin, (item, item))
+            bounds[origin] = (min(low, item), max(high, item))
+        return bounds
+
+    def author_keys(self, rows: list[int]) -> dict[str, tuple[str, str | None]]:
+        """author_key -> name of every author of these rows."""
+        return {author_key(last, first): (last, first) for row in rows for last, first in self.authors[row]}
+
+    def source_keys(self) -> list[str | None]:
+        sha1s, sizes, reasons = self.columns["sha1"], self.columns["size"], self.columns["reason"]
+        return [
+            source_key(sha1, size) if sha1 is not None and reason is None else None
+            for sha1, size, reason in zip(sha1s, sizes, reasons, strict=True)
+        ]
+
+
+def series_number(index: float | None) -> int | None:
+    """ebook.series_index: the digits before the dot; None when there is none or int4 cannot hold it."""
+    return None if index is None or not 0 <= index <= MAX_INT4 else int(index)
+
+
+class _Planner:
+    def __init__(self, known: Known, options: BookOptions) -> None:
+        self.known = known
+        self.options = options
+        self.plan = BookPlan()
+        self._authors: dict[str, int] = {}
+        self._series: dict[str, int] = {}
+        self._languages: dict[str, int] = {}
+        self._genres: dict[str, int] = {}
+        self._formats: dict[str, int] = {}
+        self._language_refs: dict[str, tuple[int, str] | None] = {}
+        self.locations = known.by_id("locations")
+
+    @staticmethod
+    def _new(created: dict[str, int], key: str) -> int:
+        ref = -(len(created) + 1)
+        created[key] = ref
+        return ref
+
+    def author(self, last: str, first: str | None) -> int:
+        key = author_key(last, first)
+        ref = self.known.authors.get(key) or self._authors.get(key)
+        if ref is None:
+            ref = self._new(self._authors, key)
+            self.plan.authors.append((last, first))
+        return ref
+
+    def series(self, title: str) -> int:
+        key = title.lower()
+        ref = self.known.series.get(key) or self._series.get(key)
+        if ref is None:
+            ref = self._new(self._series, key)
+            self.plan.series.append(title)
+        return ref
+
+    def genres(self, tags: list[str] | None) -> list[int]:
+        refs: dict[int, None] = {}
+        for tag in tags or ():
+            name = clean_name(tag, MAX_GENRE)
+            key = name.lower()
+            ref = self.known.genres.get(key) or self._genres.get(key)
+            if ref is None:
+                if not self.options.create_genres or not name:
+                    self.plan.dropped_tags += 1
+                    continue
+                ref = self._new(self._genres, key)
+                self.plan.genres.append(name)
+            refs[ref] = None
+        return list(refs)
+
+    def language(self, code: str) -> tuple[int, str] | None:
+        """(reference, code as it stands in paths) of a language; None when it is unknown and may not be made."""
+        if code not in self._language_refs:
+            self._language_refs[code] = self._find_language(code)
+        return self._language_refs[code]
+
+    def _find_language(self, code: str) -> tuple[int, str] | None:
+        known = self.known
+        text = code.strip().lower()
+        entry = iso.find_language(text)
+        candidates = [text, *(entry.aliases if entry else ())]
+        for candidate in candidates:
+            if ref := known.languages.get(candidate):
+                return ref, candidate
+        for candidate in candidates:
+            if ref := known.language_synonyms.get(candidate):
+                return ref, self._code_of(ref, candidate)
+        for name in (text, entry.name.lower() if entry else ""):
+            if ref := known.language_names.get(name):
+                return ref, self._code_of(ref, text[: iso.MAX_CODE])
+        if not self.options.create_languages:
+            return None
+        if entry is None and not (text.isascii() and text.isalnum() and 2 <= len(text) <= iso.MAX_CODE):
+            return None if text == iso.UNDETERMINED else self.language(iso.UNDETERMINED)
+        new_code, name = (entry.code, entry.name) if entry else (text, text)
+        created = self._languages.get(new_code)
+        if created is None:
+            created = self._new(self._languages, new_code)
+            self.plan.languages.append((new_code, name))
+        return created, new_code
+
+    def _code_of(self, ref: int, fallback: str) -> str:
+        return next((code for code, i in self.known.languages.items() if i == ref), fallback)
+
+    def format(self, extension: str) -> int | None:
+        """Reference of a format by extension; None when it is unknown and may not or cannot be made."""
+        ref = self.known.formats.get(extension) or self._formats.get(extension)
+        if ref is None:
+            good = extension.isascii() and extension.isalnum() and len(extension) <= MAX_EXTENSION
+            if not self.options.create_formats or not good:
+                return None
+            ref = self._new(self._formats, extension)
+            self.plan.formats.append(extension)
+        return ref
+
+
+def _existing_ebook(known: Known, batch: Batch, book: _Book, keys: list[str | None]) -> int | None:
+    """The ebook a book's new files belong to: the one an earlier load made of this very book, else one that has
+    a file of it already and, as the application itself asks, exactly its title and the last name of an author."""
+    if ebook := known.books.get(book_key(book.origin, book.item)):
+        return ebook
+    for row in range(book.first, book.last):
+        key = keys[row]
+        ebook = known.source_ebooks.get(key) if key else None
+        if ebook is None or f"{ebook}{SEPARATOR}{batch.titles[row]}" not in known.book_titles:
+            continue
+        if any(f"{ebook}{SEPARATOR}{last}" in known.book_authors for last, _ in batch.authors[row]):
+            return ebook
+    return None
+
+
+def plan_books(batch: Batch, known: Known, options: BookOptions) -> BookPlan:
+    """What to add to MyBookshelf2 so that every book of the batch is there once.
+
+    One ebook for each book that has a new file (or, where rows without a path have come this far, for the
+    record alone), one source for each new (hash, size). Rows with a reason stay rejected.
+    """
+    planner = _Planner(known, options)
+    plan = planner.plan
+    plan.outcomes = ["rejected"] * batch.size
+    plan.reasons = list(batch.columns["reason"])
+    plan.details = list(batch.columns["detail"])
+    plan.existing_ids = [None] * batch.size
+    keys = batch.source_keys()
+    in_batch: set[str] = set()
+    for book in batch.books():
+        _plan_book(planner, batch, book, keys, in_batch)
+    return plan
+
+
+def _plan_book(
+    planner: _Planner, batch: Batch, book: _Book, keys: list[str | None], in_batch: set[str]
+) -> None:  # fmt: skip
+    plan, known, columns = planner.plan, planner.known, batch.columns
+    fresh: list[int] = []
+    recorded = known.books.get(book_key(book.origin, book.item))
+    for row in range(book.first, book.last):
+        key = keys[row]
+        if plan.reasons[row] is not None:
+            continue
+        if key is None:  # a record without a file, loadable by a setting
+            if recorded:
+                plan.outcomes[row] = "existing"
+            else:
+                fresh.append(row)
+            continue
+        if columns["format"][row] != columns["given_format"][row]:
+            plan.retyped += 1
+        earlier = known.files.get(file_key(book.origin, book.item, columns["given_format"][row]))
+        if earlier is not None and (key not in known.sources or known.sources[key] == earlier):
+            plan.kept.append(
+                KeptSource(row, earlier, planner.locations[earlier], columns["path"][row], columns["size"][row],
+                           columns["sha1"][row], changed=key not in known.sources)
+            )  # fmt: skip
+            plan.outcomes[row] = "existing"
+            plan.existing_ids[row] = earlier
+        elif key in known.sources:
+            plan.outcomes[row] = "existing"
+            plan.existing_ids[row] = known.sources[key]
+        elif key in in_batch:
+            plan.outcomes[row] = "existing"
+        else:
+            fresh.append(row)
+    if not fresh:
+        return
+
+    def reject(rows: list[int], reason: Reason, detail: str) -> None:
+        for row in rows:
+            plan.reasons[row], plan.details[row] = reason.value, detail
+
+    formats: dict[int, int] = {}
+    for row in list(fresh):
+        if keys[row] is None:
+            continue
+        extension = columns["format"][row] or ""
+        ref = planner.format(extension)
+        if ref is None:
+            reject([row], Reason.UNSUPPORTED_FORMAT, extension)
+            fresh.remove(row)
+        else:
+            formats[row] = ref
+    if not fresh:
+        return
+    row = book.first
+    codes = columns["languages"][row]
+    code = codes[0] if codes else planner.options.default_language
+    language = planner.language(code)
+    if language is None:
+        reject(fresh, Reason.UNKNOWN_LANGUAGE, code)
+        return
+
+    title, series_title, authors = batch.titles[row], batch.series[row] or None, batch.authors[row]
+    index = columns["series_index"][row]
+    if index is not None and index < 0:  # the application drops the whole series of such a book
+        series_title = None
+    number = series_number(index) if series_title else None
+    names = author_string(authors)
+    ebook = _existing_ebook(known, batch, book, keys)
+    if ebook is None:
+        rating = columns["rating"][row]
+        plan.ebooks.append(
+            PlannedEbook(
+                item=book.item,
+                origin=book.origin,
+                title=title,
+                language=language[0],
+                language_code=language[1],
+                series=planner.series(series_title) if series_title else None,
+                series_title=series_title,
+                series_index=number,
+                rating=rating * 10 if rating else None,
+                authors=[planner.author(last, first) for last, first in authors],
+                author_string=names,
+                genres=planner.genres(columns["tags"][row]),
+                full_text=_full_text(authors, title, series_title, number),
+            )
+        )
+        ebook = -len(plan.ebooks)
+    for row in fresh:
+        plan.outcomes[row] = "inserted"
+        key = keys[row]
+        if key is None:
+            continue
+        in_batch.add(key)
+        plan.sources.append(
+            PlannedSource(
+                row=row,
+                origin=book.origin,
+                item=book.item,
+                given_format=columns["given_format"][row],
+                ebook=ebook,
+                extension=columns["format"][row],
+                format=formats[row],
+                size=columns["size"][row],
+                sha1=columns["sha1"][row],
+                load_source=clean_name(columns["file_name"][row], MAX_LOAD_SOURCE) or None,
+                path=columns["path"][row],
+                author_string=names,
+                title=title,
+                series_title=series_title,
+                series_index=number,
+            )
+        )
+
+
+def _full_text(authors: list[tuple[str, str | None]], title: str, series: str | None, number: int | None) -> str:
+    """What MyBookshelf2's triggers feed to search: "First Last, ...: Title (Series 1)"."""
+    people = ", ".join(full_name(last, first) for last, first in authors)
+    return f"{people}: {title} ({series} {number or 0})" if series else f"{people}: {title}"

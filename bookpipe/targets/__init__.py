@@ -1,0 +1,1 @@
+"""Servers: what they have, and a plan written into them. A target never sees a source."""

@@ -1,0 +1,333 @@
+"""Writing a plan into MyBookshelf2: one batch, one transaction, as the application would have made the rows.
+
+A batch goes through these steps, while a session lock keeps other loaders out (not the application):
+
+1. leftovers of loads that died are removed, ids are drawn, paths settled;
+2. the files about to be placed are announced in the journal (committed), then placed;
+3. one transaction under table locks: what the application added meanwhile is looked for, rows are copied
+   in, the journal's entry is made and the announcement withdrawn.
+
+Killed anywhere, either the announcement is still there (and no row: the next load removes the files), or
+everything is.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+
+from bookpipe.model.book_plans import BookPlan, Known, Placement
+from bookpipe.model.counts import LoadCounts
+from bookpipe.model.errors import BookpipeError, TransientError
+from bookpipe.targets.mybookshelf2 import lookups
+from bookpipe.targets.mybookshelf2.formats import FORMAT_NAMES, mime_type
+from bookpipe.targets.mybookshelf2.journal import Journal
+from bookpipe.targets.mybookshelf2.storage import BookFolder, describe
+from bookpipe.targets.mybookshelf2.tables import INSERT_TRIGGERS, Rights
+from bookpipe.targets.postgres import Connection, copy_table, translating
+
+LOADER_LOCK = 0x626F_6F6B_7069_7065  # "bookpipe": one loader at a time per database
+LOCK_TIMEOUT = "60s"
+# The application's own order, so that the two cannot wait for each other in a ring.
+LOCKED_TABLES = ("author", "series", "ebook", "source")
+
+
+class ChangedMeanwhileError(TransientError):
+    """The application added one of the plan's rows itself between our look and our write: plan again."""
+
+
+@dataclass(slots=True)
+class Ids:
+    """Ids drawn for a plan's new rows, in the plan's order; `of` turns a reference into an id."""
+
+    ebooks: list[int] = field(default_factory=list)
+    sources: list[int] = field(default_factory=list)
+    authors: list[int] = field(default_factory=list)
+    series: list[int] = field(default_factory=list)
+    languages: list[int] = field(default_factory=list)
+    genres: list[int] = field(default_factory=list)
+    formats: list[int] = field(default_factory=list)
+
+    @staticmethod
+    def of(ref: int, new: list[int]) -> int:
+        return ref if ref > 0 else new[-ref - 1]
+
+
+class Writer:
+    """Writes the batches of one partition; made by `writing()`, which holds the loader lock for it."""
+
+    def __init__(
+        self, connection: Connection, journal: Journal, folder: BookFolder, rights: Rights, user_id: int
+    ) -> None:  # fmt: skip
+        self.connection = connection
+        self.journal = journal
+        self.folder = folder
+        self.rights = rights
+        self.user_id = user_id
+
+    def remove_leftovers(self) -> int:
+        """Take away files of loads that died before their rows came. Only while the loader lock is held."""
+        removed = 0
+        for placement, mode, files in self.journal.planned_placements():
+            removed += self.folder.remove(mode, files)
+            self.journal.forget_placement(placement)
+        return removed
+
+    def draw_ids(self, plan: BookPlan) -> Ids:
+        """Ids for every new row of the plan. Sequences never give one twice, whatever becomes of the load."""
+        with translating("drawing ids"):
+            return Ids(
+                *(
+                    [row[0] for row in self.connection.execute(
+                        "SELECT nextval(pg_get_serial_sequence(%s, 'id')) FROM generate_series(1, %s)",
+                        (f"public.{table}", len(rows)),
+                    )] if rows else []
+                    for table, rows in (
+                        ("ebook", plan.ebooks), ("source", plan.sources), ("author", plan.authors),
+                        ("series", plan.series), ("language", plan.languages), ("genre", plan.genres),
+                        ("format", plan.formats),
+                    )
+                )
+            )  # fmt: skip
+
+    def place(self, pipeline: str, partition: str, placements: Sequence[Placement]) -> int | None:
+        """Announce and place files; the announcement's id. What was placed goes again when one fails."""
+        if not placements:
+            return None
+        files = [describe(p) for p in placements]
+        announced = self.journal.plan_placement(pipeline, partition, self.folder.mode, files)
+        try:
+            self.folder.place(placements)
+        except BaseException:
+            self.withdraw(announced, placements)
+            raise
+        return announced
+
+    def withdraw(self, announced: int | None, placements: Sequence[Placement]) -> None:
+        """Remove placed files whose rows will not come. Best effort: the next load finds what is left."""
+        if announced is None:
+            return
+        with suppress(BookpipeError, OSError):
+            self.folder.remove(self.folder.mode, [describe(p) for p in placements])
+            self.journal.forget_placement(announced)
+
+    def insert(
+        self,
+        *,
+        plan: BookPlan,
+        ids: Ids,
+        base_dirs: Sequence[str],
+        locations: Sequence[str],
+        announced: int | None,
+        counts: LoadCounts,
+        pipeline: str,
+        partition: str,
+        run_id: str,
+    ) -> None:
+        """All rows of the plan, the journal's entry and the end of the announcement, in one transaction.
+
+        Raises ChangedMeanwhileError when the application made one of the new authors, series or sources.
+        """
+        with translating("writing the batch"), self.connection.transaction():
+            self.connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'".encode())
+            self.connection.execute(f"LOCK TABLE {', '.join(LOCKED_TABLES)} IN SHARE ROW EXCLUSIVE MODE".encode())
+            self._check_unchanged(plan)
+            row = self.connection.execute("SELECT clock_timestamp()::timestamp").fetchone()
+            assert row is not None
+            rows = _Rows(self.user_id, row[0])
+            load = self.journal.add_load(pipeline, partition, run_id, counts)
+            self._insert_names(plan, ids, load)
+            copy_table(self.connection, "author", rows.authors(plan, ids))
+            copy_table(self.connection, "series", rows.series(plan, ids))
+            with self._triggers_set_aside():
+                self._insert_ebooks(rows.ebooks(plan, ids, base_dirs))
+                copy_table(self.connection, "ebook_authors", rows.links(plan, ids, "author"))
+            copy_table(self.connection, "ebook_genres", rows.links(plan, ids, "genre"))
+            copy_table(self.connection, "source", rows.sources(plan, ids, locations))
+            self._update_changed(plan)
+            self.journal.add_created(load, "author", ids.authors)
+            self.journal.add_created(load, "series", ids.series)
+            if announced is not None:
+                self.journal.forget_placement(announced)
+            self._journal_rows(plan, ids, load)
+
+    def _check_unchanged(self, plan: BookPlan) -> None:
+        now = Known()
+        lookups.look_up_sources(self.connection, now, [(s.sha1, s.size) for s in plan.sources])
+        lookups.look_up_authors(self.connection, now, plan.authors)
+        lookups.look_up_series(self.connection, now, plan.series)
+        if now.sources or now.authors or now.series:
+            raise ChangedMeanwhileError("MyBookshelf2 added some of the same rows a moment ago: the batch is redone.")
+
+    def _insert_names(self, plan: BookPlan, ids: Ids, load: int) -> None:
+        """Languages, genres and formats. Others may add the same names at any time: then theirs are used."""
+        for table, key, columns, rows, new in (
+            ("language", "code", "code, name", [(code, name) for code, name in plan.languages], ids.languages),
+            ("genre", "name", "name", [(name,) for name in plan.genres], ids.genres),
+            (
+                "format",
+                "extension",
+                "extension, mime_type, name",
+                [(e, mime_type(e), FORMAT_NAMES.get(e, f"{e.upper()} file")) for e in plan.formats],
+                ids.formats,
+            ),
+        ):
+            made = []
+            for n, values in enumerate(rows):
+                marks = ", ".join(["%s"] * len(values))
+                inserted = self.connection.execute(
+                    f"INSERT INTO {table} (id, version_id, {columns}) VALUES (%s, 1, {marks}) "
+                    f"ON CONFLICT ({key}) DO NOTHING".encode(),
+                    (new[n], *values),
+                ).rowcount
+                if inserted:
+                    made.append(new[n])
+                else:
+                    row = self.connection.execute(
+                        f"SELECT id FROM {table} WHERE {key} = %s".encode(), (values[0],)
+                    ).fetchone()
+                    assert row is not None
+                    new[n] = row[0]
+            self.journal.add_created(load, table, made)
+
+    @contextmanager
+    def _triggers_set_aside(self) -> Iterator[None]:
+        """Inside the transaction, the two row-level triggers that rewrite new rows are off: full_text comes with
+        the row. Off and on again commit together, so they are never off for anybody else. A role that does
+        not own the tables leaves them on, which costs about ten times as much and ends in the same rows."""
+        disabled = []
+        if self.rights.owns_tables:
+            for table, trigger in INSERT_TRIGGERS.items():
+                row = self.connection.execute(
+                    "SELECT tgenabled FROM pg_trigger WHERE tgrelid = %s::regclass AND tgname = %s",
+                    (f"public.{table}", trigger),
+                ).fetchone()
+                if row and row[0] in ("O", b"O"):
+                    self.connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER {trigger}".encode())
+                    disabled.append((table, trigger))
+        yield
+        for table, trigger in disabled:
+            self.connection.execute(f"ALTER TABLE {table} ENABLE TRIGGER {trigger}".encode())
+
+    def _insert_ebooks(self, rows: pa.Table) -> None:
+        if rows.num_rows == 0:
+            return
+        self.connection.execute(
+            "CREATE TEMP TABLE IF NOT EXISTS stage_ebook (id bigint, created timestamp, created_by_id bigint, "
+            "title text, language_id bigint, series_id bigint, series_index int, rating float8, base_dir text, "
+            "full_text text) ON COMMIT DROP"
+        )
+        copy_table(self.connection, "stage_ebook", rows)
+        self.connection.execute(
+            "INSERT INTO ebook (id, version_id, created, modified, created_by_id, modified_by_id, title, language_id, "
+            "series_id, series_index, rating, base_dir, full_text) SELECT id, 1, created, created, created_by_id, "
+            "created_by_id, title, language_id, series_id, series_index, rating, base_dir, "
+            "to_tsvector('public.custom', full_text) FROM stage_ebook"
+        )
+
+    def _update_changed(self, plan: BookPlan) -> None:
+        changed = [kept for kept in plan.kept if kept.changed]
+        if changed:
+            self.connection.execute(
+                "UPDATE source s SET hash = k.hash, size = k.size, modified = clock_timestamp()::timestamp, "
+                "version_id = s.version_id + 1 "
+                "FROM unnest(%s::bigint[], %s::text[], %s::int[]) AS k(id, hash, size) WHERE s.id = k.id",
+                ([k.source for k in changed], [k.sha1 for k in changed], [k.size for k in changed]),
+            )
+
+    def _journal_rows(self, plan: BookPlan, ids: Ids, load: int) -> None:
+        self.journal.add_books(load, [(e.origin, e.item, i) for e, i in zip(plan.ebooks, ids.ebooks, strict=True)])
+        self.journal.add_files(
+            load,
+            [(s.origin, s.item, s.given_format, i) for s, i in zip(plan.sources, ids.sources, strict=True)],
+        )
+
+
+class _Rows:
+    """The plan as Arrow tables of the target's columns. All texts are final."""
+
+    def __init__(self, user_id: int, start: datetime) -> None:
+        self.user_id = user_id
+        self.start = start
+
+    def _audit(self, n: int) -> dict[str, pa.Array]:
+        # Every row has its own time: the front page orders by it alone, so ties would make pages overlap.
+        created = pa.array([self.start + timedelta(microseconds=i) for i in range(n)], pa.timestamp("us"))
+        user = pa.array([self.user_id] * n, pa.int64())
+        return {
+            "version_id": pa.array([1] * n, pa.int32()),
+            "created": created,
+            "modified": created,
+            "created_by_id": user,
+            "modified_by_id": user,
+        }
+
+    def authors(self, plan: BookPlan, ids: Ids) -> pa.Table:
+        return pa.table(
+            {
+                "id": pa.array(ids.authors, pa.int64()),
+                **self._audit(len(plan.authors)),
+                "last_name": pa.array([last for last, _ in plan.authors], pa.string()),
+                "first_name": pa.array([first for _, first in plan.authors], pa.string()),
+            }
+        )
+
+    def series(self, plan: BookPlan, ids: Ids) -> pa.Table:
+        return pa.table(
+            {
+                "id": pa.array(ids.series, pa.int64()),
+                **self._audit(len(plan.series)),
+                "title": pa.array(plan.series, pa.string()),
+            }
+        )
+
+    def ebooks(self, plan: BookPlan, ids: Ids, base_dirs: Sequence[str]) -> pa.Table:
+        audit = self._audit(len(plan.ebooks))
+        books = plan.ebooks
+        return pa.table(
+            {
+                "id": pa.array(ids.ebooks, pa.int64()),
+                "created": audit["created"],
+                "created_by_id": audit["created_by_id"],
+                "title": pa.array([b.title for b in books], pa.string()),
+                "language_id": pa.array([ids.of(b.language, ids.languages) for b in books], pa.int64()),
+                "series_id": pa.array(
+                    [None if b.series is None else ids.of(b.series, ids.series) for b in books], pa.int64()
+                ),
+                "series_index": pa.array([b.series_index for b in books], pa.int32()),
+                "rating": pa.array([b.rating for b in books], pa.float64()),
+                "base_dir": pa.array(base_dirs, pa.string()),
+                "full_text": pa.array([b.full_text for b in books], pa.string()),
+            }
+        )
+
+    def links(self, plan: BookPlan, ids: Ids, kind: str) -> pa.Table:
+        new = ids.authors if kind == "author" else ids.genres
+        pairs = [
+            (ebook, ids.of(ref, new))
+            for book, ebook in zip(plan.ebooks, ids.ebooks, strict=True)
+            for ref in (book.authors if kind == "author" else book.genres)
+        ]
+        return pa.table(
+            {
+                "ebook_id": pa.array([ebook for ebook, _ in pairs], pa.int64()),
+                f"{kind}_id": pa.array([other for _, other in pairs], pa.int64()),
+            }
+        )
+
+    def sources(self, plan: BookPlan, ids: Ids, locations: Sequence[str]) -> pa.Table:
+        files = plan.sources
+        columns: dict[str, Any] = {
+            "id": pa.array(ids.sources, pa.int64()),
+            **self._audit(len(files)),
+            "ebook_id": pa.array([ids.of(s.ebook, ids.ebooks) for s in files], pa.int64()),
+            "location": pa.array(locations, pa.string()),
+            "load_source": pa.array([s.load_source for s in files], pa.string()),
+            "format_id": pa.array([ids.of(s.format, ids.formats) for s in files], pa.int64()),
+            "size": pa.array([s.size for s in files], pa.int32()),
+            "hash": pa.array([s.sha1 for s in files], pa.string()),
+        }
+        return pa.table(columns)

@@ -1,0 +1,132 @@
+"""What MyBookshelf2 already has of a batch, asked set-based: the cost depends on the batch, not on the database."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from bookpipe.model.book_plans import SEPARATOR, Known, author_key, book_key, source_key
+from bookpipe.targets.mybookshelf2.journal import Journal
+from bookpipe.targets.postgres import Connection, translating
+
+Name = tuple[str, str | None]
+
+
+def look_up_sources(connection: Connection, known: Known, files: Sequence[tuple[str, int]]) -> None:
+    """(sha1, size) -> source id. Where several sources have the same bytes, the oldest."""
+    rows = connection.execute(
+        "SELECT k.hash, k.size, min(s.id) FROM unnest(%s::text[], %s::int[]) AS k(hash, size) "
+        "JOIN source s ON s.size = k.size AND s.hash = k.hash GROUP BY 1, 2",
+        ([sha1 for sha1, _ in files], [size for _, size in files]),
+    )
+    for sha1, size, source in rows:
+        known.sources[source_key(sha1, size)] = source
+
+
+def look_up_authors(connection: Connection, known: Known, names: Sequence[Name]) -> None:
+    """Exact and case-sensitive on both names; no first name means IS NULL, as the application asks."""
+    rows = connection.execute(
+        "SELECT k.last, k.first, min(a.id) FROM unnest(%s::text[], %s::text[]) AS k(last, first) "
+        "JOIN author a ON a.last_name = k.last AND a.first_name = k.first WHERE k.first IS NOT NULL GROUP BY 1, 2 "
+        "UNION ALL "
+        "SELECT k.last, NULL, min(a.id) FROM unnest(%s::text[]) AS k(last) "
+        "JOIN author a ON a.last_name = k.last AND a.first_name IS NULL GROUP BY 1",
+        (
+            [last for last, first in names if first is not None],
+            [first for _, first in names if first is not None],
+            [last for last, first in names if first is None],
+        ),
+    )
+    for last, first, author in rows:
+        known.authors[author_key(last, first)] = author
+
+
+def look_up_series(connection: Connection, known: Known, titles: Sequence[str]) -> None:
+    """Whatever the case, as the application's engine asks."""
+    rows = connection.execute(
+        "SELECT k.title, min(s.id) FROM unnest(%s::text[]) AS k(title) "
+        "JOIN series s ON lower(s.title) = lower(k.title) GROUP BY 1",
+        (list(titles),),
+    )
+    for title, series in rows:
+        known.series[title.lower()] = series
+
+
+def look_up_names(connection: Connection, known: Known) -> None:
+    """The small tables whole: languages, genres and formats, with the application's synonyms."""
+    for code, name, i in connection.execute("SELECT code, name, id FROM language ORDER BY id DESC"):
+        known.languages[code] = i
+        known.language_names[name.lower()] = i
+    for name, i in connection.execute("SELECT name, id FROM genre ORDER BY id DESC"):
+        known.genres[name.lower()] = i
+    for extension, i in connection.execute("SELECT extension, id FROM format"):
+        known.formats[extension] = i
+    synonyms = connection.execute("SELECT category, other_name, our_name FROM synonym ORDER BY id DESC")
+    for category, other, ours in synonyms:
+        key = other.lower()
+        if category == "LNG" and ours in known.languages:
+            known.language_synonyms[key] = known.languages[ours]
+        elif category == "LGN" and ours.lower() in known.language_names:
+            known.language_names.setdefault(key, known.language_names[ours.lower()])
+        elif category == "GNR" and ours.lower() in known.genres:
+            known.genres.setdefault(key, known.genres[ours.lower()])
+
+
+def look_up_journal(connection: Connection, journal: Journal, known: Known, origin: str, first: int, last: int) -> None:
+    """What earlier loads made of the items `first`..`last` of an origin, as far as it still lives."""
+    origin_id = _origin_id(connection, journal, origin)
+    if origin_id is None:
+        return
+    bounds = (origin_id, first, last)
+    rows: Any = connection.execute(
+        f"SELECT b.item, b.ebook_id, e.base_dir FROM {journal.name('book')} b JOIN ebook e ON e.id = b.ebook_id "
+        "WHERE b.origin_id = %s AND b.item BETWEEN %s AND %s".encode(),
+        bounds,
+    )
+    for item, ebook, base_dir in rows:
+        known.books[book_key(origin, item)] = ebook
+        known.base_dirs[f"{ebook}{SEPARATOR}{base_dir}"] = ebook
+    rows = connection.execute(
+        f"SELECT f.item, f.format, f.source_id, s.location FROM {journal.name('file')} f "
+        "JOIN source s ON s.id = f.source_id WHERE f.origin_id = %s AND f.item BETWEEN %s AND %s".encode(),
+        bounds,
+    )
+    for item, kind, source, location in rows:
+        known.files[f"{book_key(origin, item)}{SEPARATOR}{kind}"] = source
+        known.locations[f"{source}{SEPARATOR}{location}"] = source
+
+
+def _origin_id(connection: Connection, journal: Journal, origin: str) -> int | None:
+    row = connection.execute(f"SELECT id FROM {journal.name('origin')} WHERE name = %s".encode(), (origin,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def look_up_joinable(connection: Connection, journal: Journal, known: Known, origin: str) -> None:
+    """Ebooks that have a known source and were not made of another book of the same origin: a book with more
+    files of the same title and author may join them."""
+    if not known.sources:
+        return
+    origin_id = _origin_id(connection, journal, origin)
+    by_source = {i: key for key, i in known.sources.items()}
+    rows = connection.execute(
+        "SELECT s.id, e.id, e.title, e.base_dir, array(SELECT a.last_name FROM ebook_authors l "
+        "JOIN author a ON a.id = l.author_id WHERE l.ebook_id = e.id) FROM source s JOIN ebook e ON e.id = s.ebook_id "
+        f"WHERE s.id = ANY(%s) AND NOT EXISTS (SELECT 1 FROM {journal.name('book')} b "
+        "WHERE b.ebook_id = e.id AND b.origin_id = %s)".encode(),
+        (list(by_source), origin_id if origin_id is not None else -1),
+    )
+    for source, ebook, title, base_dir, authors in rows:
+        known.source_ebooks[by_source[source]] = ebook
+        known.book_titles[f"{ebook}{SEPARATOR}{title}"] = ebook
+        known.base_dirs[f"{ebook}{SEPARATOR}{base_dir}"] = ebook
+        for last in authors:
+            known.book_authors[f"{ebook}{SEPARATOR}{last}"] = ebook
+
+
+def taken_base_dirs(connection: Connection, base_dirs: Sequence[str]) -> set[str]:
+    """Which of these folders an ebook already has."""
+    with translating("looking up folders"):
+        rows = connection.execute(
+            "SELECT DISTINCT k.base_dir FROM unnest(%s::text[]) AS k(base_dir) "
+            "JOIN ebook e ON hashtext(e.base_dir) = hashtext(k.base_dir) AND e.base_dir = k.base_dir",
+            (list(base_dirs),),
+        )
+        return {row[0] for row in rows}

@@ -1,0 +1,244 @@
+"""MyBookshelf2's book folder: files placed as links or copies, never over anything that is there.
+
+Only files are linked, never folders: the application deletes and purges through linked folders. A
+file appears under its final name at once or not at all.
+"""
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bookpipe.model.book_plans import Placement
+from bookpipe.model.errors import BookpipeError, ConfigError, TransientError
+
+MODES = ("symlink", "hardlink", "copy")
+PART = ".bookpipe-part"  # suffix of a copy that is not complete yet
+
+
+class NameTakenError(TransientError):
+    """Another program took a name between our look and our write: look again."""
+
+
+def parse_link_prefix(text: str) -> tuple[str, str] | None:
+    """'host path=path in the container' as a pair; None when empty."""
+    if not text:
+        return None
+    host, _, inside = text.partition("=")
+    if not host.startswith("/") or not inside.startswith("/"):
+        raise ConfigError(
+            f"BOOKPIPE_LINK_PREFIX is {text!r}; it must be two absolute paths, <host path>=<path in the container>."
+        )
+    return host.rstrip("/"), inside.rstrip("/")
+
+
+def translate(error: OSError, what: str) -> BookpipeError:
+    """The bookpipe error for an OSError of the book folder."""
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return ConfigError(
+            f"{what} cannot be written: {error.strerror}. Give this user the right to write under "
+            "BOOKPIPE_MYBOOKSHELF2_DATA_DIR (and check that it is not mounted read-only)."
+        )
+    if error.errno == errno.EXDEV:
+        return ConfigError(
+            f"{what} cannot be a hard link: the library is on another file system. Set BOOKPIPE_FILE_MODE to symlink "
+            "or copy."
+        )
+    if error.errno == errno.ENOSPC:
+        return TransientError(f"{what} cannot be written: the disk is full (space or inodes). Free some and try again.")
+    return TransientError(f"{what} cannot be written: {error.strerror}.")
+
+
+class BookFolder:
+    """The folder `books` under the application's data directory."""
+
+    def __init__(self, data_dir: Path, mode: str = "symlink", link_prefix: tuple[str, str] | None = None) -> None:
+        if mode not in MODES:
+            raise ConfigError(f"BOOKPIPE_FILE_MODE is {mode!r}; it must be one of {', '.join(MODES)}.")
+        self.root = os.path.abspath(data_dir / "books")
+        self.mode = mode
+        self.link_prefix = link_prefix
+
+    def check(self) -> None:
+        """Raise ConfigError unless the folder is there and writable."""
+        if not os.path.isdir(self.root):
+            raise ConfigError(
+                f"{self.root} is no folder: set BOOKPIPE_MYBOOKSHELF2_DATA_DIR to MyBookshelf2's data directory (the "
+                "one that holds books, thumbs, uploads and converted)."
+            )
+        if not os.access(self.root, os.W_OK | os.X_OK):
+            raise translate(PermissionError(errno.EACCES, "no right to write"), self.root)
+
+    def link_target(self, path: bytes) -> bytes:
+        """What a symbolic link to `path` says: its absolute path as the application's container sees it."""
+        if self.link_prefix:
+            host, inside = (os.fsencode(p) for p in self.link_prefix)
+            if path == host or path.startswith(host + b"/"):
+                return inside + path[len(host) :]
+        return path
+
+    def host_target(self, target: bytes) -> bytes:
+        """The reverse of `link_target`: where a link's text leads on this host."""
+        if self.link_prefix:
+            host, inside = (os.fsencode(p) for p in self.link_prefix)
+            if target == inside or target.startswith(inside + b"/"):
+                return host + target[len(inside) :]
+        return target
+
+    def is_taken(self) -> Callable[[str], bool]:
+        """A test whether something is at a relative path already, or a link or file stands in its way."""
+        clear: dict[str, bool] = {}
+
+        def parent_clear(folder: str) -> bool:
+            if folder not in clear:
+                parent = os.path.dirname(folder)
+                ok = not parent or parent_clear(parent)
+                if ok:
+                    with contextlib.suppress(FileNotFoundError):
+                        ok = stat.S_ISDIR(os.lstat(f"{self.root}/{folder}").st_mode)
+                clear[folder] = ok
+            return clear[folder]
+
+        def taken(path: str) -> bool:
+            parent = os.path.dirname(path)
+            return (bool(parent) and not parent_clear(parent)) or os.path.lexists(f"{self.root}/{path}")
+
+        return taken
+
+    def stands_for(self, location: str, path: bytes, size: int) -> bool:
+        """Whether the file at `location` is the link or copy that placing `path` would make."""
+        full = os.fsencode(f"{self.root}/{location}")
+        try:
+            status = os.lstat(full)
+            if self.mode == "symlink":
+                return stat.S_ISLNK(status.st_mode) and os.readlink(full) == self.link_target(path)
+            if self.mode == "hardlink":
+                return os.path.samestat(status, os.lstat(path))
+            return stat.S_ISREG(status.st_mode) and status.st_size == size
+        except OSError:
+            return False
+
+    def place(self, placements: Sequence[Placement]) -> None:
+        """Put every file at its location. Raises NameTakenError when something is there already."""
+        owner = self._owner()
+        made: set[str] = set()
+        for placement in placements:
+            folder = os.path.dirname(placement.location)
+            if folder not in made:
+                self._make_folder(folder, made, owner)
+            self._place_one(placement, f"{self.root}/{placement.location}")
+
+    def _owner(self) -> tuple[int, int] | None:
+        """Who new folders must belong to: the application writes covers and uploads into them. None: this user."""
+        status = os.stat(self.root)
+        return (status.st_uid, status.st_gid) if os.geteuid() == 0 and status.st_uid != 0 else None
+
+    def _make_folder(self, folder: str, made: set[str], owner: tuple[int, int] | None) -> None:
+        parent = os.path.dirname(folder)
+        if parent and parent not in made:
+            self._make_folder(parent, made, owner)
+        full = f"{self.root}/{folder}"
+        try:
+            os.mkdir(full)
+            if owner:
+                os.chown(full, *owner)
+        except FileExistsError:
+            if not stat.S_ISDIR(os.lstat(full).st_mode):
+                raise NameTakenError(f"{full} is there already and no folder: another name is chosen.") from None
+        except OSError as error:
+            raise translate(error, full) from error
+        made.add(folder)
+
+    def _place_one(self, placement: Placement, full: str) -> None:
+        path = placement.path
+        try:
+            if self.mode == "symlink":
+                os.symlink(self.link_target(path), os.fsencode(full))
+            elif self.mode == "hardlink":
+                os.link(path, os.fsencode(full), follow_symlinks=True)
+            else:
+                self._copy(path, full)
+        except FileExistsError:
+            raise NameTakenError(f"{full} was taken a moment ago: another name is chosen.") from None
+        except OSError as error:
+            raise translate(error, full) from error
+
+    def _copy(self, path: bytes, full: str) -> None:
+        part = full + PART
+        shutil.copyfile(path, os.fsencode(part))
+        try:
+            os.link(part, full)  # unlike rename, a link never replaces what is there
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
+                raise
+            os.close(os.open(full, os.O_CREAT | os.O_EXCL | os.O_WRONLY))  # a file system without hard links
+            os.replace(part, full)
+            return
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(part)
+
+    def replace(self, location: str, path: bytes) -> None:
+        """Let a file bookpipe placed stand for `path` from now on; it is never missing in between."""
+        full = f"{self.root}/{location}"
+        part = full + PART
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(part)
+            os.makedirs(os.path.dirname(full), exist_ok=True)
+            if self.mode == "symlink":
+                os.symlink(self.link_target(path), os.fsencode(part))
+            elif self.mode == "hardlink":
+                os.link(path, os.fsencode(part), follow_symlinks=True)
+            else:
+                shutil.copyfile(path, os.fsencode(part))
+            os.replace(part, full)
+        except OSError as error:
+            raise translate(error, full) from error
+
+    def remove(self, mode: str, files: Sequence[tuple[str, str]]) -> int:
+        """Take away leftovers of a placement whose rows never came: files that still are what was placed, and
+        the folders that are empty then. `files` as Journal.plan_placement had them. How many were removed."""
+        removed = 0
+        folders: dict[str, None] = {}
+        placed = BookFolder(Path(self.root).parent, mode, self.link_prefix)
+        for location, stood_for in files:
+            full = f"{self.root}/{location}"
+            size, _, name = stood_for.partition(":")
+            with contextlib.suppress(OSError):
+                os.unlink(full + PART)
+            if placed.stands_for(location, bytes.fromhex(name), int(size)) or self._is_placeholder(mode, full):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(full)
+                    removed += 1
+            folders[os.path.dirname(location)] = None
+        self.remove_empty(folders)
+        return removed
+
+    @staticmethod
+    def _is_placeholder(mode: str, full: str) -> bool:
+        try:
+            return mode == "copy" and os.lstat(full).st_size == 0
+        except OSError:
+            return False
+
+    def remove_empty(self, folders: Sequence[str] | dict[str, None]) -> None:
+        """Remove these folders and their parents as far as they are empty."""
+        for start in folders:
+            folder = start
+            while folder:
+                try:
+                    os.rmdir(f"{self.root}/{folder}")
+                except FileNotFoundError:
+                    pass
+                except OSError:
+                    break
+                folder = os.path.dirname(folder)
+
+
+def describe(placement: Placement) -> tuple[str, str]:
+    """A placement as the journal keeps it: location, and "size:path in hex"."""
+    return placement.location, f"{placement.size}:{placement.path.hex()}"

@@ -1,0 +1,108 @@
+"""PostgreSQL for targets: connections, COPY from Arrow, and psycopg's errors as bookpipe's."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+from psycopg import errors, sql
+from pyarrow import csv
+
+from bookpipe.model.errors import BookpipeError, ConfigError, TerminalError, TransientError, UnreachableError
+from bookpipe.model.secrets import Secret, redact
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+CONNECT_TIMEOUT_S = 10
+
+# What the server says when a person has to change something before a login can work.
+_LOGIN_REFUSED = re.compile(
+    r"password authentication failed|no password supplied|no pg_hba\.conf entry|role .* does not exist|"
+    r"database .* does not exist|permission denied for database|not permitted to log in|invalid (URI|connection|dsn)|"
+    r"missing \"=\"|certificate|SSL",
+    re.IGNORECASE,
+)
+# SQLSTATE classes and codes after which the same work may succeed: lost connections, deadlocks and
+# serialization failures, no resources (a full disk), a server that stops or starts, lock timeouts; and
+# rows that the application deleted or added between our look and our write.
+_TRANSIENT = ("08", "40", "53", "57P", "58", "55P03", "57014", "23503", "23505")
+_CONFIG = ("28", "3D", "3F", "42501", "42P01", "42703", "42883", "42704", "25006", "0LP")
+
+
+def translate(error: psycopg.Error, doing: str) -> BookpipeError:
+    """The bookpipe error for what psycopg raised while `doing` something. Passwords are struck out."""
+    code = error.sqlstate or ""
+    text = redact(str(error).strip().split("\n")[0])
+    if code.startswith(_CONFIG):
+        return ConfigError(f"PostgreSQL refused {doing}: {text}. {_remedy(code)}")
+    if code.startswith(_TRANSIENT):
+        return TransientError(f"PostgreSQL interrupted {doing}: {text}. The work is tried again.")
+    if isinstance(error, errors.OperationalError | errors.InterfaceError):
+        return TransientError(f"The connection to PostgreSQL was lost while {doing}: {text}. The work is tried again.")
+    return TerminalError(f"PostgreSQL could not do {doing}: {text} (SQLSTATE {code or 'none'}).")
+
+
+def _remedy(code: str) -> str:
+    if code == "42501":
+        return "Give the role the right that is named, or use the role that owns the tables; `bookpipe doctor` checks."
+    if code in ("42P01", "42703", "42704", "42883"):
+        return "The database is not the application's, or of another version; `bookpipe doctor` checks."
+    if code == "25006":
+        return "The server is read-only (a standby?): use the primary."
+    return "Check the address, user and database in the URL; `bookpipe doctor` checks."
+
+
+@contextmanager
+def translating(doing: str) -> Iterator[None]:
+    """psycopg's errors leave the block as bookpipe errors."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise translate(error, doing) from error
+
+
+def connect(url: Secret, setting: str) -> Connection:
+    """An autocommit connection. `setting` is the setting's name, for messages.
+
+    Raises ConfigError when the login is refused, UnreachableError when no server answers.
+    """
+    try:
+        connection = psycopg.connect(
+            url.reveal(),
+            autocommit=True,
+            connect_timeout=CONNECT_TIMEOUT_S,
+            application_name="bookpipe",
+        )
+    except psycopg.Error as error:
+        text = redact(" ".join(str(error).split()))
+        password = psycopg.conninfo.conninfo_to_dict(url.reveal()).get("password") if "invalid" not in text else None
+        if password:
+            text = text.replace(str(password), "****")
+        if _LOGIN_REFUSED.search(text) or isinstance(error, psycopg.ProgrammingError):
+            raise ConfigError(f"PostgreSQL refused the login: {text}. Check {setting}.") from None
+        raise UnreachableError(
+            f"PostgreSQL does not answer: {text}. Is the server running, and is {setting} its address?"
+        ) from None
+    with translating("preparing the session"):
+        # Each insert sends a notice otherwise, and the application's functions use unqualified names.
+        connection.execute("SET client_min_messages = warning")
+        connection.execute("SET search_path = public")
+    return connection
+
+
+def copy_table(connection: Connection, table: str, rows: pa.Table) -> None:
+    """COPY all rows of an Arrow table into columns of the same names. `table` may be qualified ("schema.table").
+
+    Values travel as CSV, which Arrow writes and PostgreSQL reads in C; null and '' stay different.
+    """
+    if rows.num_rows == 0:
+        return
+    statement = sql.SQL("COPY {} ({}) FROM STDIN WITH (FORMAT csv)").format(
+        sql.Identifier(*table.split(".")), sql.SQL(", ").join(map(sql.Identifier, rows.column_names))
+    )
+    sink = pa.BufferOutputStream()
+    csv.write_csv(rows, sink, csv.WriteOptions(include_header=False))
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.write(memoryview(sink.getvalue()))
