@@ -75,6 +75,10 @@ def prepared(kind: Damage, book: SampleBook, text: BookText, earlier: SampleBook
     book = replace(book, formats=(("EPUB", MAKERS["epub"](text)),))
     if kind in _WITHOUT_COVER:
         book = replace(book, cover=None)
+    if kind is Damage.MISSING_COVER:
+        return replace(book, cover=book.cover or b"\xff\xd8\xff")
+    if kind is Damage.BLOB_SERIES_INDEX:
+        return replace(book, series=book.series or book.title)
     if kind is Damage.NO_FORMATS:
         return replace(book, formats=())
     if kind is Damage.EMPTY_FILE:

@@ -44,6 +44,9 @@ _FORMAT_WEIGHTS = {
     "odt": 1,
     "doc": 1,
     "chm": 1,
+    "lit": 1,
+    "pdb": 1,
+    "cbz": 1,
 }
 _RUSSIAN_FORMAT_WEIGHTS = _FORMAT_WEIGHTS | {"fb2": 90, "djvu": 8}
 _FORMAT_COUNTS, _FORMAT_COUNT_WEIGHTS = (1, 2, 3), (70, 22, 8)
@@ -217,9 +220,10 @@ class _SampleBooks:
     def _author(self, number: int) -> str:
         if number == len(self._people):
             language = self._rng.choices(LANGUAGES, LANGUAGE_WEIGHTS)[0]
-            name = language.person(self._people_by_language[language.code])
+            number_in_language = self._people_by_language[language.code]
             self._people_by_language[language.code] += 1
-            if language is ENGLISH and self._rng.random() < 0.03:
+            name = language.person(number_in_language)
+            if language is ENGLISH and number_in_language % 15 == 4:
                 name += ", Jr."
             self._people.append((name, language))
         return self._people[number][0]

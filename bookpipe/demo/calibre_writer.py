@@ -148,7 +148,7 @@ def stored_time(moment: datetime) -> str:
 
 
 def _ascii_part(text: str) -> str:
-    clean = " ".join(_UNSAFE_IN_NAMES.sub("_", anyascii(text)).split())
+    clean = _UNSAFE_IN_NAMES.sub("_", anyascii(text)).strip().replace("..", "_")
     if clean.startswith("."):
         clean = "_" + clean[1:]
     if clean.endswith("."):
@@ -157,7 +157,10 @@ def _ascii_part(text: str) -> str:
 
 
 def book_path(book_id: int, title: str, author: str) -> str:
-    """Calibre's folder of a book, relative to the library: `Author/Title (id)`, ASCII, parts up to 100 characters."""
+    """Calibre's folder of a book, relative to the library: `Author/Title (id)`, all ASCII.
+
+    Only half of the id's length is taken off the limit, so that the second part can have up to 105 characters.
+    """
     suffix = f" ({book_id})"
     limit = _PART_LIMIT - len(suffix) // 2 - 2
     author_part = _ascii_part(author)[:limit].rstrip(" .") or "Unknown"
@@ -166,10 +169,13 @@ def book_path(book_id: int, title: str, author: str) -> str:
 
 
 def file_name(title: str, author: str) -> str:
-    """Calibre's name of a book's files without extension: `Title - Author`, ASCII, 42 + 3 + 42 characters at most."""
+    """Calibre's name of a book's files without extension: `Title - Author`, ASCII, 42 + 3 + 42 characters at most.
+
+    An author cut off behind a word leaves a space at the end.
+    """
     limit = (_PART_LIMIT - _LONGEST_EXTENSION - 2) // 2
     title_part = _ascii_part(title.lstrip())[:limit].rstrip() or "Unknown"
-    return f"{title_part} - {_ascii_part(author)[:limit]}".rstrip(" .")
+    return f"{title_part} - {_ascii_part(author)[:limit] or 'Unknown'}".rstrip(".")
 
 
 def create_database(connection: sqlite3.Connection, library_uuid: str) -> None:

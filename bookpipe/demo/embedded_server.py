@@ -30,7 +30,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from urllib.parse import quote
 
 import psutil
@@ -46,11 +45,9 @@ _TCP_HOST = "127.0.0.1"
 _SOCKET_PATH_LIMIT = 103
 _START_SECONDS = 300.0  # recovery after a crash may replay a few GB of log
 _STOP_SECONDS = 60.0
-_POLL_SECONDS = 0.02
-_PORT_ATTEMPTS = 3
+_POLL_SECONDS, _PORT_ATTEMPTS = 0.02, 3
 _SETTINGS_FILE = "bookpipe.conf"
 _STOP_SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
-_NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 
 # synchronous_commit stays on everywhere: without it even a killed server process, not only a power cut, takes back
 # commits that it has already reported.
@@ -79,26 +76,16 @@ class ServerInfo:
         """The superuser's URL of the database `postgres`, over the Unix socket."""
         return self.socket_url(SUPERUSER, SUPERUSER)
 
-    @property
-    def log(self) -> Path:
-        return self.data / "server.log"
-
     def socket_url(self, database: str, user: str = SUPERUSER) -> str:
         """URL over the Unix socket, without a password."""
-        return (
-            f"postgresql://{quote(user, safe='')}@/{quote(database, safe='')}"
-            f"?host={quote(self.host, safe='')}&port={self.port}"
-        )
+        return f"postgresql://{_quoted(user)}@/{_quoted(database)}?host={_quoted(self.host)}&port={self.port}"
 
     def url(self, database: str, user: str, password: str) -> str:
         """URL over TCP, where the password is really checked."""
-        return (
-            f"postgresql://{quote(user, safe='')}:{quote(password, safe='')}@{_TCP_HOST}:{self.port}"
-            f"/{quote(database, safe='')}"
-        )
+        return f"postgresql://{_quoted(user)}:{_quoted(password)}@{_TCP_HOST}:{self.port}/{_quoted(database)}"
 
 
-def start_server(directory: Path, *, options: Mapping[str, str] = _NO_OPTIONS, durable: bool = True) -> ServerInfo:
+def start_server(directory: Path, *, options: Mapping[str, str] | None = None, durable: bool = True) -> ServerInfo:
     """Start the server of `directory`, making both when new; a server that already runs is left as it is.
 
     `options` are PostgreSQL settings by name, on top of ours. `durable=False` saves the waits for the disk: the
@@ -108,7 +95,7 @@ def start_server(directory: Path, *, options: Mapping[str, str] = _NO_OPTIONS, d
     """
     directory.mkdir(parents=True, exist_ok=True)
     directory = directory.resolve()
-    settings = {**_SETTINGS, **({} if durable else _SETTINGS_NOT_DURABLE), **options}
+    settings = {**_SETTINGS, **({} if durable else _SETTINGS_NOT_DURABLE), **(options or {})}
     with _locked(directory):
         return _running(directory) or _start(directory, settings)
 
@@ -163,11 +150,14 @@ def delete_server(directory: Path) -> None:
             link.unlink()
 
 
-# --- the account that runs the server ---
+def _quoted(text: str) -> str:
+    return quote(text, safe="")
 
 
 @dataclass(frozen=True)
 class _Account:
+    """Who runs the server: ourselves, or another user when we are root."""
+
     uid: int
     gid: int
     is_us: bool
@@ -176,23 +166,15 @@ class _Account:
 def _server_account() -> _Account:
     if os.geteuid() != 0:
         return _Account(os.geteuid(), os.getegid(), is_us=True)
-    try:
-        entry = _system_user()
-    except (OSError, KeyError, subprocess.CalledProcessError) as error:
-        raise ConfigError(
-            f"PostgreSQL does not run as root, and the system user {_SERVER_USER} could not be made ({error}); "
-            "make that user or run as an ordinary one"
-        ) from error
-    return _Account(entry.pw_uid, entry.pw_gid, is_us=False)
-
-
-def _system_user() -> pwd.struct_passwd:
-    with suppress(KeyError):
-        return pwd.getpwnam(_SERVER_USER)
+    # Another start may make the user at the same moment: what counts is that it is there afterwards.
     command = ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/bin/sh", _SERVER_USER]
-    # Another start may make it at the same moment: what counts is that it is there afterwards.
-    subprocess.run(command, check=False, capture_output=True)
-    return pwd.getpwnam(_SERVER_USER)
+    try:
+        if all(known.pw_name != _SERVER_USER for known in pwd.getpwall()):
+            subprocess.run(command, check=False, capture_output=True)
+        entry = pwd.getpwnam(_SERVER_USER)
+    except (OSError, KeyError) as error:
+        raise ConfigError(f"PostgreSQL does not run as root: make a system user {_SERVER_USER} for it") from error
+    return _Account(entry.pw_uid, entry.pw_gid, is_us=False)
 
 
 def _can_enter(folder: Path, account: _Account) -> bool:
@@ -201,13 +183,8 @@ def _can_enter(folder: Path, account: _Account) -> bool:
         return True
     for level in (folder, *folder.parents):
         found = level.stat()
-        if found.st_uid == account.uid:
-            wanted = stat.S_IXUSR
-        elif found.st_gid == account.gid:
-            wanted = stat.S_IXGRP
-        else:
-            wanted = stat.S_IXOTH
-        if not found.st_mode & wanted:
+        owner, member = found.st_uid == account.uid, found.st_gid == account.gid
+        if not found.st_mode & (stat.S_IXUSR if owner else stat.S_IXGRP if member else stat.S_IXOTH):
             return False
     return True
 
@@ -261,9 +238,6 @@ def _reachable_binaries(account: _Account) -> Path:
     return copy / inside
 
 
-# --- the cluster ---
-
-
 def _ensure_cluster(directory: Path, binaries: Path, account: _Account) -> Path:
     """The data folder of `directory`, initialised. A half-made one is never seen under its final name."""
     place = directory / "data"
@@ -285,23 +259,18 @@ def _ensure_cluster(directory: Path, binaries: Path, account: _Account) -> Path:
 
 
 def _initialise(data: Path, binaries: Path, account: _Account) -> None:
-    partial = data.with_name(data.name + ".new")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(mode=0o700)
+    for old in data.parent.glob(f"{data.name}.new-*"):
+        shutil.rmtree(old, ignore_errors=True)
+    # A new name each time: the initdb of a killed start may still be at work in its own.
+    partial = Path(tempfile.mkdtemp(prefix=f"{data.name}.new-", dir=data.parent))
     os.chown(partial, account.uid, account.gid)
     command = [
         str(binaries / "initdb"),
-        f"--pgdata={partial}",
-        f"--username={SUPERUSER}",
-        "--encoding=UTF8",
+        *(f"--pgdata={partial}", f"--username={SUPERUSER}", "--no-sync"),
+        *("--auth-local=trust", "--auth-host=scram-sha-256"),
         # The same order and case rules on every machine; the C library only decides what is a letter.
-        "--locale-provider=builtin",
-        "--builtin-locale=C.UTF-8",
-        "--lc-collate=C",
+        *("--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--lc-collate=C"),
         "--lc-ctype=" + ("UTF-8" if sys.platform == "darwin" else "C.UTF-8"),
-        "--auth-local=trust",
-        "--auth-host=scram-sha-256",
-        "--no-sync",
     ]
     done = _run_as(account, command)
     if done.returncode:
@@ -312,18 +281,15 @@ def _initialise(data: Path, binaries: Path, account: _Account) -> None:
 
 
 def _write_settings(data: Path, settings: Mapping[str, str], account: _Account) -> None:
-    lines = [f"{name} = {_in_quotes(value)}\n" for name, value in settings.items()]
     fresh = data / f"{_SETTINGS_FILE}.new"
     # Exclusive create and rename: root writes here, and must not follow a link of the server's user.
     fresh.unlink(missing_ok=True)
     with fresh.open("x") as file:
         os.fchown(file.fileno(), account.uid, account.gid)
-        file.writelines(lines)
+        for name, value in settings.items():
+            escaped = value.replace("\\", "\\\\").replace("'", "''")
+            file.write(f"{name} = '{escaped}'\n")
     fresh.rename(data / _SETTINGS_FILE)
-
-
-def _in_quotes(value: str) -> str:
-    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def _last_port(data: Path) -> int:
@@ -354,9 +320,6 @@ def _short_socket_directory(data: Path) -> Path:
 
 def _hash(path: Path) -> str:
     return hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
-
-
-# --- processes ---
 
 
 def _start(directory: Path, settings: Mapping[str, str] | None) -> ServerInfo:

@@ -136,7 +136,7 @@ def _read_range(db: sqlite3.Connection, first: int, last: int) -> _Range:
 
     def named(link: str, column: str, table: str, names: str) -> sqlite3.Cursor:
         return db.execute(
-            f"SELECT l.book, {names} FROM {link} l JOIN {table} n ON n.id = l.{column} "  # noqa: S608
+            f"SELECT l.book, {names} FROM {link} l JOIN {table} n ON n.id = l.{column} "
             "WHERE l.book BETWEEN ? AND ? ORDER BY l.book, l.id",
             bounds,
         )

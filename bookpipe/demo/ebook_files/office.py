@@ -1,6 +1,5 @@
 """Office documents: docx, odt, rtf and doc."""
 
-import re
 import struct
 
 from bookpipe.demo.ebook_files.book_text import (
@@ -111,21 +110,27 @@ def make_odt(book: BookText) -> bytes:
     return padded(_odt, book)
 
 
-_RTF_SPECIAL = re.compile(r"[^\t\r -\[\]-z|~]")
+class _RtfEscapes(dict[int, str]):
+    """What stands for a character in RTF, by code point; grows with the characters that are met."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        if character in "\\{}":
+            text = "\\" + character
+        elif code < 128:
+            text = character
+        else:  # signed 16-bit numbers, "?" for readers without Unicode
+            units = character.encode("utf-16-le")
+            text = "".join(f"\\u{unit}?" for unit in struct.unpack(f"<{len(units) // 2}h", units))
+        self[code] = text
+        return text
 
 
-def _rtf_character(match: re.Match[str]) -> str:
-    character = match[0]
-    if character == "\n":
-        return "\\line "
-    if character in "\\{}":
-        return "\\" + character
-    units = struct.unpack(f"<{len(character.encode('utf-16-le')) // 2}h", character.encode("utf-16-le"))
-    return "".join(f"\\u{unit}?" for unit in units)  # signed 16-bit numbers
+_RTF_ESCAPES = _RtfEscapes({ord("\n"): "\\line ", ord("\x7f"): ""})
 
 
 def _rtf_text(text: str) -> str:
-    return _RTF_SPECIAL.sub(_rtf_character, clean(text))
+    return clean(text).translate(_RTF_ESCAPES)
 
 
 def make_rtf(book: BookText) -> bytes:

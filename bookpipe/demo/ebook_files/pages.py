@@ -2,7 +2,6 @@
 
 import re
 import struct
-import textwrap
 import zlib
 
 from bookpipe.demo.ebook_files.book_text import (
@@ -20,6 +19,7 @@ from bookpipe.demo.ebook_files.book_text import (
 from bookpipe.demo.ebook_files.containers import filler, pdf_file, zip_archive
 
 _LINES_PER_PAGE = 48
+_LINE = 85  # characters
 _PDF_SPECIAL = re.compile(rb"[\\()\r]")
 
 
@@ -32,10 +32,21 @@ def _pdf_text(text: str) -> bytes:
     return _pdf_literal(text.encode()) if text.isascii() else b"<FEFF%b>" % text.encode("utf-16-be").hex().encode()
 
 
+def _wrapped(text: str) -> list[str]:
+    """Lines of whole words. Not textwrap: it took most of the time of making a PDF."""
+    lines = [""]
+    for word in text.split():
+        if lines[-1] and len(lines[-1]) + len(word) >= _LINE:
+            lines.append(word)
+        else:
+            lines[-1] = f"{lines[-1]} {word}".lstrip()
+    return lines
+
+
 def _pdf(book: BookText, padding: int) -> bytes:
     lines = [clean(book.title), joined(book.authors, ", ")]
     for part in body_paragraphs(book):
-        lines += ["", *textwrap.wrap(part, 85)]
+        lines += ["", *_wrapped(part)]
     pages = [lines[at : at + _LINES_PER_PAGE] for at in range(0, len(lines), _LINES_PER_PAGE)]
 
     entries = [(b"Title", clean(book.title)), (b"Author", joined(book.authors)), (b"Keywords", joined(book.tags, ", "))]

@@ -1,0 +1,1 @@
+"""What Dagster is told: assets, partitions, jobs, sensors. The only importer of dagster below the command line."""

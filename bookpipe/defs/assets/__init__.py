@@ -1,0 +1,1 @@
+"""Assets: nouns, one short file for each source and target."""

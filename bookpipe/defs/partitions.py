@@ -1,0 +1,99 @@
+"""Partitions: which there are, what their keys mean, and which a source has that are not registered yet.
+
+A key is stable for ever. `books-0010001-0020000` is Calibre's book ids 10001 to 20000, both included. A new
+batch size only shapes ids that no registered partition covers.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+import dagster as dg
+
+from bookpipe.model.errors import PartitionError
+from bookpipe.sources.calibre import BatchState, CalibreLibrary
+
+calibre_batches = dg.DynamicPartitionsDefinition(name="calibre_batches")
+
+_BOOKS_KEY = re.compile(r"books-(\d{7,})-(\d{7,})")
+
+
+def books_key(first: int, last: int) -> str:
+    return f"books-{first:07d}-{last:07d}"
+
+
+def parse_books_key(key: str) -> tuple[int, int]:
+    """First and last book id of a key; PartitionError for anything `books_key` would not have made."""
+    match = _BOOKS_KEY.fullmatch(key)
+    first, last = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 0 < first <= last or books_key(first, last) != key:
+        raise PartitionError(
+            f"{key!r} is no partition of a Calibre library: keys look like {books_key(1, 10_000)}. "
+            "`bookpipe discover` registers and lists them."
+        )
+    return first, last
+
+
+def _uncovered(first: int, last: int, covered: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The parts of `first`..`last` outside of the sorted ranges `covered`."""
+    parts = []
+    for low, high in covered:
+        if high < first or low > last:
+            continue
+        if low > first:
+            parts.append((first, low - 1))
+        first = high + 1
+    if first <= last:
+        parts.append((first, last))
+    return parts
+
+
+def find_batches(library: CalibreLibrary, registered: Iterable[str], batch_size: int) -> dict[str, BatchState]:
+    """Every partition the library has now, registered or not, that holds a book: key -> state, in id order."""
+    covered = sorted(parse_books_key(key) for key in registered)
+    found = {}
+    for state in library.states(batch_size):
+        for first, last in _uncovered(state.first, state.last, covered):
+            whole = (first, last) == (state.first, state.last)
+            part = state if whole else library.state(first, last)
+            if part.books:
+                found[books_key(first, last)] = part
+    for first, last in covered:
+        part = library.state(first, last)
+        if part.books:
+            found[books_key(first, last)] = part
+    return dict(sorted(found.items(), key=lambda item: item[1].first))
+
+
+def register(
+    instance: dg.DagsterInstance, definition: dg.DynamicPartitionsDefinition, keys: Iterable[str]
+) -> list[str]:
+    """Register those of `keys` that are not; which these were."""
+    assert definition.name is not None
+    have = set(instance.get_dynamic_partitions(definition.name))
+    new = [key for key in keys if key not in have]
+    if new:
+        instance.add_dynamic_partitions(definition.name, new)
+    return new
+
+
+def check_books_key(
+    library: CalibreLibrary, instance: dg.DagsterInstance, key: str, batch_size: int
+) -> tuple[int, int]:
+    """The id range of a partition of this library, registered now if it was not.
+
+    Launching a run does not validate its key, so this comes before any side effect: PartitionError for a key
+    that is neither registered nor one the library has.
+    """
+    first, last = parse_books_key(key)
+    name = calibre_batches.name
+    assert name is not None
+    if not instance.has_dynamic_partition(name, key):
+        batches = find_batches(library, instance.get_dynamic_partitions(name), batch_size)
+        if key not in batches:
+            near = ", ".join(list(batches)[:3]) or "none: the library is empty"
+            raise PartitionError(
+                f"The Calibre library has no partition {key!r} (it has {near}{' ...' if len(batches) > 3 else ''}). "
+                "`bookpipe discover` registers and lists them."
+            )
+        register(instance, calibre_batches, [key])
+    return first, last

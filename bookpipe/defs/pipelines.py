@@ -1,0 +1,60 @@
+"""The registry: every pipeline with its partitions, its assets and its job. A new source adds one entry."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import dagster as dg
+
+from bookpipe.defs.assets.books_from_calibre import books_from_calibre
+from bookpipe.defs.assets.calibre_books import calibre_books
+from bookpipe.defs.partitions import calibre_batches, find_batches
+from bookpipe.defs.resources import calibre_library
+from bookpipe.settings import Settings
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A way from one source to one target.
+
+    `find` lists what the source has now: partition key -> a text that changes when its rows do. It raises a
+    BookpipeError when the source cannot be read.
+    """
+
+    name: str
+    partitions: dg.DynamicPartitionsDefinition
+    source_asset: dg.AssetKey
+    loaded_asset: dg.AssetKey
+    assets: tuple[dg.AssetsDefinition, ...]
+    configured: Callable[[Settings], bool]
+    find: Callable[[Settings, dg.DagsterInstance], dict[str, str]]
+
+    @property
+    def job_name(self) -> str:
+        return f"load_{self.name}"
+
+    @property
+    def partitions_name(self) -> str:
+        assert self.partitions.name is not None
+        return self.partitions.name
+
+
+def _find_calibre(settings: Settings, instance: dg.DagsterInstance) -> dict[str, str]:
+    registered = instance.get_dynamic_partitions("calibre_batches")
+    batches = find_batches(calibre_library(settings), registered, settings.batch_size)
+    return {key: state.fingerprint for key, state in batches.items()}
+
+
+PIPELINES: dict[str, Pipeline] = {
+    pipeline.name: pipeline
+    for pipeline in (
+        Pipeline(
+            name="calibre",
+            partitions=calibre_batches,
+            source_asset=calibre_books.key,
+            loaded_asset=books_from_calibre.key,
+            assets=(calibre_books, books_from_calibre),
+            configured=lambda settings: settings.calibre_library is not None,
+            find=_find_calibre,
+        ),
+    )
+}

@@ -1,0 +1,125 @@
+"""Sensors: new partitions are registered and loaded, failed ones come back."""
+
+import json
+import time
+
+import dagster as dg
+
+from bookpipe.defs.assets.calibre_books import FINGERPRINT
+from bookpipe.defs.jobs import load_jobs
+from bookpipe.defs.pipelines import PIPELINES, Pipeline
+from bookpipe.defs.retries import plan_retries
+from bookpipe.defs.runs import fail_dead_runs
+from bookpipe.model.errors import BookpipeError
+from bookpipe.settings import Settings
+
+MAX_NEW = 100  # partitions asked for in one tick
+
+
+def _loaded_fingerprints(instance: dg.DagsterInstance, pipeline: Pipeline, keys: list[str]) -> dict[str, str]:
+    """What each partition's source looked like when it was last read."""
+    found: dict[str, str] = {}
+    for i in range(0, len(keys), 200):
+        some = keys[i : i + 200]
+        events = instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=pipeline.source_asset, asset_partitions=some), limit=5 * len(some)
+        ).records
+        for event in events:  # newest first
+            materialization = event.asset_materialization
+            if event.partition_key and materialization and FINGERPRINT in materialization.metadata:
+                found.setdefault(event.partition_key, str(materialization.metadata[FINGERPRINT].value))
+    return found
+
+
+@dg.sensor(
+    jobs=list(load_jobs.values()),
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.STOPPED,
+    description=(
+        "Registers new partitions of every configured source and loads them; loads a partition again when its rows "
+        "changed (the last batch of a growing library). Off until you switch it on."
+    ),
+)
+def discover_partitions(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    settings = Settings.load()
+    asked: dict[str, str] = json.loads(context.cursor) if context.cursor else {}
+    requests: list[dg.RunRequest] = []
+    additions = []
+    problems = []
+    for pipeline in PIPELINES.values():
+        if not pipeline.configured(settings):
+            continue
+        try:
+            found = pipeline.find(settings, context.instance)
+        except BookpipeError as error:
+            problems.append(f"{pipeline.name}: {error}")
+            continue
+        have = set(context.instance.get_dynamic_partitions(pipeline.partitions_name))
+        loaded = _loaded_fingerprints(context.instance, pipeline, [key for key in found if key in have])
+        new = [key for key in found if key not in have]
+        status = context.instance.get_status_by_partition(pipeline.loaded_asset, list(found), pipeline.partitions) or {}
+        # Running partitions are left alone, and failed ones to the other sensor.
+        idle = [k for k in found if k in have and (s := status.get(k)) is None or s and s.value == "MATERIALIZED"]
+        due = [k for k in idle if k in have and loaded.get(k) != found[k]]
+        wanted = [k for k in new + due if asked.get(f"{pipeline.name}|{k}") != found[k]][: MAX_NEW - len(requests)]
+        for key in wanted:
+            asked[f"{pipeline.name}|{key}"] = found[key]
+            requests.append(
+                dg.RunRequest(
+                    run_key=f"{pipeline.name}|{key}|{found[key]}", job_name=pipeline.job_name, partition_key=key
+                )
+            )
+        first = [key for key in wanted if key not in have]
+        if first:
+            additions.append(pipeline.partitions.build_add_request(first))
+    if problems and not requests:
+        return dg.SkipReason("; ".join(problems))
+    if not requests:
+        return dg.SkipReason("Nothing new.")
+    return dg.SensorResult(run_requests=requests, dynamic_partitions_requests=additions, cursor=json.dumps(asked))
+
+
+@dg.sensor(
+    jobs=list(load_jobs.values()),
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description=(
+        "Brings failed partitions back, minutes apart and ever later, from wherever they were launched; gives up after "
+        "a few attempts and says so. Never repeats an error that cannot go away by itself."
+    ),
+)
+def retry_failed_partitions(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    dead = fail_dead_runs(context.instance)
+    requests: list[dg.RunRequest] = []
+    report: dict[str, dict[str, object]] = {}
+    for pipeline in PIPELINES.values():
+        plan = plan_retries(context.instance, pipeline.loaded_asset, pipeline.partitions, time.time())
+        for key, attempt, run_id in plan.due:
+            requests.append(
+                dg.RunRequest(
+                    run_key=f"{pipeline.name}|{key}|{run_id}",  # names the cause: a tick may be repeated
+                    job_name=pipeline.job_name,
+                    partition_key=key,
+                    tags={"bookpipe/attempt": str(attempt)},
+                )
+            )
+        report[pipeline.name] = {
+            "due": len(plan.due),
+            "waiting": len(plan.waiting),
+            "given_up": plan.exhausted[:100],
+            "terminal": plan.terminal[:100],
+        }
+        if plan.exhausted or plan.terminal:
+            context.log.warning(
+                f"{pipeline.name}: {len(plan.exhausted)} partitions given up after repeated failures, "
+                f"{len(plan.terminal)} failed for a reason that will not go away; look at their last runs."
+            )
+    text = "; ".join(
+        f"{name}: {r['due']} due, {r['waiting']} waiting, {len(r['given_up'])} given up, "  # type: ignore[arg-type]
+        f"{len(r['terminal'])} terminal"  # type: ignore[arg-type]
+        for name, r in report.items()
+    )
+    if dead:
+        text += f"; {len(dead)} runs whose process was gone marked as failed"
+    context.update_cursor(json.dumps(report))
+    return dg.SensorResult(run_requests=requests) if requests else dg.SkipReason(text)
