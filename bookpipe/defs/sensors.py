@@ -59,8 +59,8 @@ def discover_partitions(context: dg.SensorEvaluationContext) -> dg.SensorResult 
         new = [key for key in found if key not in have]
         status = context.instance.get_status_by_partition(pipeline.loaded_asset, list(found), pipeline.partitions) or {}
         # Running partitions are left alone, and failed ones to the other sensor.
-        idle = [k for k in found if k in have and (s := status.get(k)) is None or s and s.value == "MATERIALIZED"]
-        due = [k for k in idle if k in have and loaded.get(k) != found[k]]
+        idle = [k for k in have & set(found) if (s := status.get(k)) is None or s.value == "MATERIALIZED"]
+        due = sorted(k for k in idle if loaded.get(k) != found[k])
         wanted = [k for k in new + due if asked.get(f"{pipeline.name}|{k}") != found[k]][: MAX_NEW - len(requests)]
         for key in wanted:
             asked[f"{pipeline.name}|{key}"] = found[key]

@@ -83,8 +83,8 @@ def make_demo_library(
 ) -> DemoFacts:
     """Make a library of so many books in a new or empty folder; the same seed makes the same rows and files.
 
-    One to two percent of the books are broken, every kind of damage at least once; a library of less than
-    40 books gets only the first kinds. `progress` is called with the number of books written so far.
+    One to two percent of the books are broken, but every kind of damage occurs at least once (20 broken books),
+    and at most half of the books have one. `progress` is called with the number of books written so far.
     Raises FileExistsError when the folder holds a library already.
     """
     if (path / "metadata.db").exists():

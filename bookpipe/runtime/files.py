@@ -98,7 +98,7 @@ def digest_file(
             if len(data) != size:
                 return Refused(Reason.CHANGED_WHILE_READING, "")
             sha1 = hashlib.sha1(data, usedforsecurity=False).hexdigest()
-            kind = identify(data, size, lambda offset, length: data[offset : offset + length], given)
+            kind = identify(data[:HEAD], size, lambda offset, length: data[offset : offset + length], given)
         else:
             sha1 = _hash_large(fd, size)
             kind = identify(os.pread(fd, HEAD, 0), size, lambda o, n: os.pread(fd, n, o), given)

@@ -128,3 +128,16 @@ class State:
         if connection is not None:
             connection.close()
             self._local.connection = None
+
+
+class NoState(State):
+    """Remembers nothing and writes nothing, for a dry run."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("/nonexistent"))
+
+    def load_digests(self, scope: str) -> dict[bytes, Digest]:  # noqa: ARG002
+        return {}
+
+    def save_digests(self, scope: str, digests: Iterable[tuple[bytes, Digest]]) -> None:
+        """Save nothing."""

@@ -5,8 +5,8 @@ only decides between kinds whose bytes are the same: mobi and prc, html and htm,
 plain text and the many formats that are plain text.
 
 The table exists because libmagic calls azw3 mobi, FB2 xml or text, PalmDoc octet-stream, and every EPUB whose
-mimetype is not the first member a zip (measured: 58 of 94 labelled files right, at 4,000-6,000 files per
-second; the table: all of them, some 50 times faster). Libmagic is only asked for a label for the rest.
+mimetype is not the first member a zip (measured with libmagic 5.44: 58 of 94 labelled files right, at 4,000-6,000
+files per second; this table takes 0.5-10 us for a file in memory). Libmagic only labels what the table does not know.
 """
 
 import codecs
@@ -69,7 +69,7 @@ def label_unknown(head: bytes) -> str | None:
 _per_thread = threading.local()
 
 
-@cache  # a failed search for the library takes a compiler and some 100 ms: once is enough
+@cache  # a failed search for the library starts processes: once is enough
 def _magic_module() -> Any:
     try:
         import magic  # noqa: PLC0415  raises ImportError when there is no libmagic

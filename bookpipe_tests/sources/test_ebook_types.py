@@ -133,6 +133,8 @@ def _streamed(name: str, value: bytes) -> bytes:
         (zip_of(_CONTAINER, ("mimetype", _EPUB)), "epub"),
         (zip_of(("mimetype", _EPUB), _CONTAINER), "epub"),  # deflated
         (stored_first("mimetype", _EPUB + b"\r\n", _CONTAINER), "epub"),
+        (stored_first("mimetype", _EPUB + b"\r\n"), "epub"),  # without its container
+        (zip_of(("mimetype", _EPUB + b"\n")), "epub"),
         (stored_first("mimetype", b"application/octet-stream", _CONTAINER), "epub"),
         (stored_first("mimetype", _EPUB, _CONTAINER)[:-30], "epub"),  # the end is missing
         (zip_of(("META-INF\\container.xml", b"x"), ("OPS\\book.opf", b"x")), "epub"),
@@ -236,7 +238,9 @@ def test_an_fb2_is_known_by_its_root_element(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("data", "kind"),
     [
-        (b"<!DOCTYPE html><p>", "html"),
+        (b"<!DOCTYPE html>\nJust words", "html"),
+        (b"<!doctype\n  HTML PUBLIC '-//IETF//DTD HTML 2.0//EN'>Just words", "html"),
+        (b"<!DOCTYPE feed>\nJust words", "txt"),
         (b"\xef\xbb\xbf  <HTML><HEAD>", "html"),
         (b"<head><title>", "html"),
         (b"<body bgcolor=white>", "html"),
@@ -308,6 +312,9 @@ def test_a_mobi_that_lies_about_its_first_record_is_unknown(offset: int) -> None
 def test_every_palm_book_type_is_a_pdb(palm_type: str) -> None:
     data = palm_database(b"CONTACT", palm_type.encode(), [b"record"])
     assert kind_of(data) == "pdb"
+    assert kind_of(data[:78] + struct.pack(">I", 86) + data[82:86] + data[88:]) == "pdb"  # no gap behind the list
+    assert kind_of(data[:78] + struct.pack(">I", 85) + data[82:]) is None
+    assert kind_of(data[:78] + struct.pack(">I", len(data)) + data[82:]) is None
     assert kind_of(data[:78] + b"\xff\xff\xff\xff" + data[82:]) is None
     assert (
         kind_of(b"Forty bytes of text without any NUL then ".ljust(60) + palm_type.encode() + b" is mentioned " * 9)
@@ -391,7 +398,8 @@ def test_a_text_that_mentions_the_pdf_header_is_a_text() -> None:
         (b"", None),
         (b"text\0", None),
         (b"text\1\2\3", None),
-        (b"x" * 100 + b"\x1b[0m", "txt"),
+        (b"x" * 50 + b"\1", "txt"),
+        (b"x" * 49 + b"\1", None),  # 2 %
         (codecs.BOM_UTF16_LE + b"\0\xd8" * 50, None),  # lone surrogates
         ("no mark".encode("utf-16-le"), None),
         (bytes(range(256)), None),

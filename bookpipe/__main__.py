@@ -1,0 +1,5 @@
+"""`python -m bookpipe`."""
+
+from bookpipe.cli import main
+
+main()

@@ -1,0 +1,215 @@
+"""The command `bookpipe`."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from bookpipe import __version__
+from bookpipe.cli.environment import make_home, prepare_environment
+from bookpipe.model.errors import BookpipeError
+from bookpipe.model.secrets import redact
+
+# Heavy imports (Dagster takes seconds) are inside the commands that need them: help and doctor stay quick.
+
+SANDBOX = Path(".bookpipe") / "sandbox"
+
+
+class _Explaining(click.Group):
+    """bookpipe's errors end a command with their text and exit code 1, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BookpipeError as error:
+            Console(stderr=True, soft_wrap=True).print(f"[bold red]Error:[/] {redact(str(error))}", highlight=False)
+            ctx.exit(1)
+
+
+@click.group(cls=_Explaining, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Move very large personal media collections into self-hosted servers.
+
+    Settings come from the environment and from .env in the working directory, which wins.
+    """
+    prepare_environment()
+
+
+@main.command()
+def doctor() -> None:
+    """Check every path, right, login and version, and say what to do about what is wrong."""
+    from bookpipe.cli.doctor import diagnose, print_findings
+    from bookpipe.settings import Settings
+
+    findings = diagnose(Settings.load())
+    print_findings(findings, Console())
+    sys.exit(1 if any(f.ok is False for f in findings) else 0)
+
+
+@main.command()
+def discover() -> None:
+    """Register the partitions every configured source has."""
+    from dagster import DagsterInstance
+
+    from bookpipe.defs.partitions import register
+    from bookpipe.defs.pipelines import PIPELINES
+    from bookpipe.settings import Settings
+
+    settings = Settings.load()
+    console = Console()
+    with DagsterInstance.get() as instance:
+        for pipeline in PIPELINES.values():
+            if not pipeline.configured(settings):
+                console.print(f"{pipeline.name}: not configured")
+                continue
+            found = pipeline.find(settings, instance)
+            new = register(instance, pipeline.partitions, found)
+            console.print(f"{pipeline.name}: {len(found)} partitions, {len(new)} of them new")
+
+
+@main.group()
+def load() -> None:
+    """Load a source into its target."""
+
+
+@load.command("calibre")
+@click.option("--workers", type=click.IntRange(1, 64), help="Worker processes; default BOOKPIPE_WORKERS.")
+@click.option("--limit", type=click.IntRange(1), help="Load at most so many partitions.")
+@click.option(
+    "--partition", "partitions", multiple=True, help="Load this partition, loaded already or not. Repeatable."
+)
+@click.option("--again", is_flag=True, help="Load partitions that are loaded already, too.")
+@click.option("--dry-run", is_flag=True, help="Say what would happen; write nothing anywhere.")
+def load_calibre(
+    workers: int | None, limit: int | None, partitions: tuple[str, ...], again: bool, dry_run: bool
+) -> None:
+    """Load the Calibre library's missing partitions into MyBookshelf2."""
+    if dry_run:
+        from bookpipe.cli.dry_run import dry_run_calibre
+
+        dry_run_calibre(limit, partitions, Console())
+        return
+    from bookpipe.cli.load_command import load_pipeline
+
+    summary = load_pipeline("calibre", workers, limit, partitions, again, Console())
+    sys.exit(1 if summary.failed or summary.stopping else 0)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; its shape is stable.")
+@click.option("--watch", is_flag=True, help="Print again every few seconds until interrupted.")
+def status(as_json: bool, watch: bool) -> None:
+    """Tell how far every pipeline is, from what Dagster's instance knows."""
+    from dagster import DagsterInstance
+
+    from bookpipe.cli.status import print_statuses
+    from bookpipe.defs.progress import all_statuses
+    from bookpipe.settings import Settings
+
+    console = Console()
+    with DagsterInstance.get() as instance:
+        while True:
+            statuses = all_statuses(instance, Settings.load())
+            if as_json:
+                print(json.dumps({"pipelines": {name: s.to_json() for name, s in statuses.items()}}), flush=True)
+            else:
+                print_statuses(statuses, console)
+            if not watch:
+                return
+            time.sleep(5)
+
+
+@main.command()
+@click.option("--pipeline", help="Only of this pipeline.")
+@click.option("--partition", help="Only of this partition.")
+@click.option("--reason", help="Only with this reason.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def rejections(pipeline: str | None, partition: str | None, reason: str | None, as_json: bool) -> None:
+    """List the rows that were not loaded, each with its reason."""
+    from bookpipe.runtime.state import State
+    from bookpipe.settings import Settings
+
+    state = State(Settings.load().state_path)
+    for row in state.list_rejections(pipeline, partition, reason):
+        if as_json:
+            print(json.dumps(dict(zip(("pipeline", "partition", "row", "reason", "detail"), row, strict=True))))
+        else:
+            print("\t".join(row).rstrip("\t"))
+
+
+@main.group()
+def sandbox() -> None:
+    """A throw-away target to try things on, without touching your server."""
+
+
+_directory = click.option(
+    "--directory",
+    type=click.Path(path_type=Path),
+    default=SANDBOX,
+    show_default=True,
+    help="Where the sandbox is kept.",
+)
+
+
+@sandbox.command("start")
+@click.option("--fresh", is_flag=True, help="Remove what is in it first.")
+@_directory
+def sandbox_start(fresh: bool, directory: Path) -> None:
+    """Start an embedded PostgreSQL with an empty MyBookshelf2, a data folder and a home for Dagster."""
+    from bookpipe.demo.sandbox import Sandbox
+
+    box = Sandbox(directory)
+    box.start(fresh=fresh)
+    make_home(box.home)
+    console = Console(soft_wrap=True)
+    console.print(f"The sandbox in {directory} runs. To work in it:")
+    console.print('  set -a; eval "$(bookpipe sandbox env)"; set +a', highlight=False)
+    if (Path.cwd() / ".env").exists():
+        console.print("There is a .env here, and what it sets wins over the shell: use another working directory.")
+
+
+@sandbox.command("env")
+@_directory
+def sandbox_env(directory: Path) -> None:
+    """Print the settings that lead to the sandbox, as NAME=value lines for a shell."""
+    from bookpipe.demo.sandbox import Sandbox, shell_lines
+
+    print(shell_lines(Sandbox(directory).environment()))
+
+
+@sandbox.command("stop")
+@_directory
+def sandbox_stop(directory: Path) -> None:
+    """Stop the sandbox's server; what is in it stays."""
+    from bookpipe.demo.sandbox import Sandbox
+
+    stopped = Sandbox(directory).stop()
+    print("Stopped." if stopped else "No sandbox runs there.")
+
+
+@main.command()
+@click.option("--books", type=click.IntRange(40), default=2_000, show_default=True, help="Books in the sample library.")
+@click.option("--fresh", is_flag=True, help="Start over with an empty database.")
+def demo(books: int, fresh: bool) -> None:
+    """Make a sample Calibre library and a sandbox, and load the one into the other."""
+    from bookpipe.cli.demo import run_demo
+
+    sys.exit(run_demo(books, fresh, Console()))
+
+
+@main.command()
+@click.option("--port", type=int, default=3000, show_default=True)
+def ui(port: int) -> None:
+    """Open Dagster's UI on 127.0.0.1: on your data where .env leads, else on the demo's."""
+    from bookpipe.cli.demo import ui_environment
+
+    environment, directory = ui_environment(Console())
+    os.chdir(directory)
+    dagster = Path(sys.executable).with_name("dagster")
+    arguments = ["dev", "-m", "bookpipe.definitions", "-h", "127.0.0.1", "-p", str(port)]
+    os.execve(dagster, [str(dagster), *arguments], {**os.environ, **environment})  # noqa: S606

@@ -1,0 +1,99 @@
+"""`bookpipe demo`: the whole way on sample data, and the UI on it."""
+
+import os
+from pathlib import Path
+
+import psycopg
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from bookpipe.cli.environment import make_home
+from bookpipe.demo.calibre_library import make_demo_library
+from bookpipe.demo.sandbox import Sandbox
+from bookpipe.settings import SETTINGS
+
+DIRECTORY = Path(".bookpipe") / "demo"
+BATCH_SIZE = "500"  # small enough that there are partitions to look at
+
+QUERIES = {
+    "The most productive authors": (
+        "SELECT coalesce(a.first_name || ' ', '') || a.last_name AS author, count(*) AS books FROM author a "
+        "JOIN ebook_authors l ON l.author_id = a.id GROUP BY a.id ORDER BY 2 DESC, 1 LIMIT 5"
+    ),
+    "Books by language and their files": (
+        "SELECT n.name AS language, count(DISTINCT e.id) AS books, count(s.id) AS files FROM ebook e "
+        "JOIN language n ON n.id = e.language_id LEFT JOIN source s ON s.ebook_id = e.id "
+        "GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 5"
+    ),
+    "A search, as the application does it: series with 'chronicle'": (
+        "SELECT e.title, s.location FROM ebook e JOIN source s ON s.ebook_id = e.id "
+        "WHERE e.full_text @@ to_tsquery('public.custom', 'night:*') ORDER BY e.id LIMIT 5"
+    ),
+}
+
+
+def demo_environment(directory: Path, box: Sandbox) -> dict[str, str]:
+    """The settings of the demo: its own library, target and home, and nothing of the user's."""
+    return {
+        **{setting.name: setting.default for setting in SETTINGS},
+        "BOOKPIPE_CALIBRE_LIBRARY": str((directory / "library").absolute()),
+        "BOOKPIPE_BATCH_SIZE": BATCH_SIZE,
+        **box.environment(),
+    }
+
+
+def run_demo(books: int, fresh: bool, console: Console) -> int:
+    """Make what is missing, load it, and show it. The exit code."""
+    from bookpipe.cli.load_command import load_pipeline  # Dagster reads DAGSTER_HOME as it is then
+
+    directory = DIRECTORY.absolute()
+    box = Sandbox(directory / "sandbox")
+    library = directory / "library"
+    console.print("Starting PostgreSQL with an empty MyBookshelf2 ...")
+    box.start(fresh=fresh)
+    make_home(box.home)
+    if not (library / "metadata.db").exists():
+        with Progress(console=console, transient=True) as progress:
+            task = progress.add_task(f"Making a Calibre library of {books:,} books", total=books)
+            make_demo_library(library, books, progress=lambda n: progress.update(task, completed=n))
+    console.print(f"Calibre library:  {library}")
+    console.print(f"MyBookshelf2:     {box.data}\n")
+    os.environ.update(demo_environment(directory, box))
+    summary = load_pipeline("calibre", None, None, (), True, console)
+    _show_queries(box.environment()["BOOKPIPE_MYBOOKSHELF2_URL"], console)
+    console.print(
+        "\n[bold]make ui[/] opens Dagster on this very data, at http://127.0.0.1:3000\n"
+        "[bold]make demo[/] again: everything is there already, nothing is inserted\n"
+        "[bold]README.md[/] tells how to load your own library"
+    )
+    return 1 if summary.failed or summary.stopping else 0
+
+
+def _show_queries(url: str, console: Console) -> None:
+    with psycopg.connect(url) as connection:
+        for title, query in QUERIES.items():
+            cursor = connection.execute(query.encode())
+            table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+            for column in cursor.description or ():
+                table.add_column(column.name, overflow="fold")
+            for row in cursor:
+                table.add_row(*(str(value) for value in row))
+            console.print()
+            console.print(table)
+
+
+def ui_environment(console: Console) -> tuple[dict[str, str], Path]:
+    """The environment of the UI and the folder to start it in: the user's where there is a .env, else the demo's."""
+    if (Path.cwd() / ".env").exists():
+        console.print("The UI shows what .env leads to.")
+        return {}, Path.cwd()
+    directory = DIRECTORY.absolute()
+    box = Sandbox(directory / "sandbox")
+    if not box.home.exists():
+        console.print("There is no .env and no demo yet: the UI shows what the environment leads to.")
+        return {}, Path.cwd()
+    box.start()
+    make_home(box.home)
+    console.print("There is no .env: the UI shows the demo's data.")
+    return demo_environment(directory, box), box.directory

@@ -1,0 +1,77 @@
+"""A warm worker process: runs partitions of one job, one after the other, against the instance of its parent.
+
+Starting a run from nothing costs seconds of imports; here they are paid once for all workers.
+"""
+
+import os
+import signal
+import threading
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+
+import dagster as dg
+
+from bookpipe.definitions import defs
+from bookpipe.defs.pipelines import PIPELINES
+from bookpipe.defs.progress import materialized_numbers
+from bookpipe.model.counts import LoadCounts
+
+
+# The parent shows progress; every event is in the instance, where the UI and `bookpipe status` read it.
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@dataclass(frozen=True)
+class PartitionResult:
+    """How one partition's run ended."""
+
+    key: str
+    run_id: str
+    success: bool
+    counts: LoadCounts = field(default_factory=LoadCounts)
+    message: str = ""
+
+
+def work(pipe: Connection, pipeline_name: str) -> None:
+    """Take partition keys from `pipe` until None comes, answering each with a PartitionResult."""
+    # The parent decides what an interrupt means; a worker finishes the partition it has.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _die_with_parent()
+    pipeline = PIPELINES[pipeline_name]
+    job = defs.resolve_job_def(pipeline.job_name)
+    with dg.DagsterInstance.get() as instance:
+        pipe.send("ready")
+        while (key := pipe.recv()) is not None:
+            result = job.execute_in_process(
+                partition_key=key, instance=instance, raise_on_error=False, run_config=_QUIET
+            )
+            pipe.send(_summary(key, result, pipeline.loaded_asset))
+
+
+def _die_with_parent() -> None:
+    """A killed command leaves no workers behind: their runs would look alive."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        tick = threading.Event()
+        while os.getppid() == parent:
+            tick.wait(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _summary(key: str, result: dg.ExecuteInProcessResult, asset: dg.AssetKey) -> PartitionResult:
+    counts = LoadCounts()
+    for event in result.get_asset_materialization_events():
+        if event.asset_key == asset:
+            counts += materialized_numbers(event.step_materialization_data.materialization.metadata)
+    message = ""
+    for event in result.all_events if not result.success else ():
+        if event.is_step_failure:
+            failure = event.step_failure_data
+            user = failure.user_failure_data
+            message = (user.description if user else None) or str(failure.error.message if failure.error else "")
+            break
+    return PartitionResult(key, result.run_id, result.success, counts, message.strip())
