@@ -16,7 +16,6 @@ from bookpipe.defs.pipelines import PIPELINES
 from bookpipe.defs.progress import materialized_numbers
 from bookpipe.model.counts import LoadCounts
 
-
 # The parent shows progress; every event is in the instance, where the UI and `bookpipe status` read it.
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 

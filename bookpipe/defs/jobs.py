@@ -11,7 +11,6 @@ load_jobs = {
     pipeline.name: dg.define_asset_job(
         pipeline.job_name,
         selection=dg.AssetSelection.assets(*pipeline.assets),
-        partitions_def=pipeline.partitions,
         description=f"Load one partition of {pipeline.name}, from the source to the target.",
         tags={"bookpipe/pipeline": pipeline.name},
     )

@@ -12,33 +12,36 @@ SHOWN = 20  # findings listed by name; all are counted
 
 
 @dataclass
-class Findings:
-    """What is wrong with a batch's sources. Empty when all is well."""
+class FileFindings:
+    """What is wrong with the files of some sources. Nothing when all is well."""
 
     checked: int = 0
     gone: int = 0  # source rows that are not in the database any more
     unreadable: list[str] = field(default_factory=list)  # locations without a readable file of the row's size
-    twice: list[str] = field(default_factory=list)  # "sha1 size" that more than one source has
 
 
-def audit_sources(target: MyBookshelf2, source_ids: Sequence[int]) -> Findings:
-    """Check these source rows, their files, and that no other row has the same bytes."""
-    findings = Findings(checked=len(source_ids))
+def audit_files(target: MyBookshelf2, source_ids: Sequence[int]) -> FileFindings:
+    """Whether these source rows are there, each with a readable file of its size."""
     with target.connect() as connection, translating("checking sources"):
         rows = connection.execute(
             "SELECT location, size FROM source WHERE id = ANY(%s)", (list(source_ids),)
-        ).fetchall()  # fmt: skip
-        findings.gone = len(source_ids) - len(rows)
-        for location, size in rows:
-            if not _readable(target.folder, location, size):
-                findings.unreadable.append(location)
-        twice = connection.execute(
+        ).fetchall()
+    return FileFindings(
+        checked=len(source_ids),
+        gone=len(source_ids) - len(rows),
+        unreadable=[location for location, size in rows if not _readable(target.folder, location, size)],
+    )
+
+
+def find_duplicates(target: MyBookshelf2, source_ids: Sequence[int]) -> list[str]:
+    """ "sha1 size" of each of these sources whose bytes another source has, too."""
+    with target.connect() as connection, translating("checking sources"):
+        rows = connection.execute(
             "SELECT s.hash, s.size FROM (SELECT DISTINCT hash, size FROM source WHERE id = ANY(%s)) k "
             "JOIN source s ON s.size = k.size AND s.hash = k.hash GROUP BY 1, 2 HAVING count(*) > 1",
             (list(source_ids),),
-        )
-        findings.twice = [f"{sha1} {size}" for sha1, size in twice]
-    return findings
+        ).fetchall()
+    return [f"{sha1} {size}" for sha1, size in rows]
 
 
 def _readable(folder: BookFolder, location: str, size: int) -> bool:
