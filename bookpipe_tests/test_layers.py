@@ -17,7 +17,7 @@ ALLOWED = {
     "runtime": {"model", "runtime"},
     "sources": {"model", "runtime", "sources"},
     "targets": {"model", "runtime", "targets"},
-    "pipelines": {"model", "runtime", "sources", "resolve", "targets", "pipelines"},
+    "pipelines": {"model", "runtime", "sources", "resolve", "targets", "settings", "pipelines"},
     "settings": {"model"},
     "defs": {"model", "runtime", "sources", "resolve", "targets", "pipelines", "settings", "defs"},
     "definitions": {"defs"},

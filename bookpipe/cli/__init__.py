@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bookpipe import __version__
 from bookpipe.cli.environment import make_home, prepare_environment
-from bookpipe.model.errors import BookpipeError
+from bookpipe.model.errors import BookpipeError, ConfigError
 from bookpipe.model.secrets import redact
 
 # Heavy imports (Dagster takes seconds) are inside the commands that need them: help and doctor stay quick.
@@ -44,9 +44,13 @@ def main() -> None:
 def doctor() -> None:
     """Check every path, right, login and version, and say what to do about what is wrong."""
     from bookpipe.cli.doctor import diagnose, print_findings
+    from bookpipe.model.findings import failure
     from bookpipe.settings import Settings
 
-    findings = diagnose(Settings.load())
+    try:
+        findings = diagnose(Settings.load())
+    except ConfigError as error:  # a setting that cannot be read
+        findings = [failure("settings", error)]
     print_findings(findings, Console())
     sys.exit(1 if any(f.ok is False for f in findings) else 0)
 

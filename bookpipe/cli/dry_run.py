@@ -8,10 +8,10 @@ from rich.progress import track
 from bookpipe.cli.load_command import duration, print_summary
 from bookpipe.cli.loading import LoadSummary
 from bookpipe.defs.partitions import find_batches
-from bookpipe.defs.resources import book_options, calibre_library, mybookshelf2
 from bookpipe.model.book_plans import Known
 from bookpipe.model.errors import PartitionError
 from bookpipe.pipelines import books, calibre
+from bookpipe.pipelines.configured import book_options, calibre_library, mybookshelf2
 from bookpipe.runtime.state import NoState
 from bookpipe.settings import Settings
 

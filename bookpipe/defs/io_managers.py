@@ -14,6 +14,13 @@ from upath import UPath
 
 from bookpipe.settings import Settings
 
+_COLUMNS = "bookpipe/columns"
+
+
+def columns(*names: str) -> dict[str, list[str]]:
+    """Metadata of an input that needs only these columns."""
+    return {_COLUMNS: list(names)}
+
 
 class ParquetFiles(dg.UPathIOManager):
     """One Parquet file for each output. `compression` is Parquet's name for it."""
@@ -30,9 +37,9 @@ class ParquetFiles(dg.UPathIOManager):
             pq.write_table(obj, file, compression=self.compression)
         part.rename(path)  # a crash leaves the old file or the new one, never half of one
 
-    def load_from_path(self, context: dg.InputContext, path: UPath) -> pa.Table:  # noqa: ARG002
+    def load_from_path(self, context: dg.InputContext, path: UPath) -> pa.Table:
         with path.open("rb") as file:
-            return pq.read_table(file)
+            return pq.read_table(file, columns=context.definition_metadata.get(_COLUMNS))
 
     def get_metadata(self, context: dg.OutputContext, obj: pa.Table) -> dict[str, Any]:  # noqa: ARG002
         return {"dagster/row_count": obj.num_rows}

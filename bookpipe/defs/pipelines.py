@@ -8,7 +8,7 @@ import dagster as dg
 from bookpipe.defs.assets.books_from_calibre import books_from_calibre
 from bookpipe.defs.assets.calibre_books import calibre_books
 from bookpipe.defs.partitions import calibre_batches, find_batches
-from bookpipe.defs.resources import calibre_library
+from bookpipe.pipelines.configured import calibre_library
 from bookpipe.settings import Settings
 
 

@@ -3,7 +3,10 @@
 import re
 from dataclasses import dataclass
 
-_PASSWORD_IN_URL = re.compile(r"(://[^:/@\s]*:)[^@\s]*(@)|(password=)[^\s&]+", re.IGNORECASE)
+# The password of a URL ends at the last "@" before the host; one of a connection string may be quoted.
+_PASSWORD = re.compile(
+    r"(://[^:/@\s]*:)\S*?(@)(?=[^@\s/]*(?:[/?\s\"']|$))|(password\s*=\s*)(?:'(?:\\.|[^'\\])*'|[^\s&]+)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -26,4 +29,4 @@ class Secret:
 
 def redact(text: str) -> str:
     """`text` with the passwords of any URLs or connection strings in it struck out."""
-    return _PASSWORD_IN_URL.sub(lambda m: f"{m[1] or m[3]}****{m[2] or ''}", text)
+    return _PASSWORD.sub(lambda m: f"{m[1] or m[3]}****{m[2] or ''}", text)

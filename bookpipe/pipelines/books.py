@@ -129,6 +129,7 @@ def bulk_insert(
             except (ChangedMeanwhileError, NameTakenError):
                 if attempt == ATTEMPTS - 1:
                     raise
+                found = Known()  # what was found may be what has changed
         raise AssertionError("unreachable")
     finally:
         opened.__exit__(None, None, None)
@@ -139,13 +140,15 @@ def _write(
     run_id: str,
 ) -> LoadResult:  # fmt: skip
     with phases.timed("look_up_again"):
+        if not lookups.still_there(writer.connection, known):
+            known = Known()
         known = _look_up(writer.connection, writer.journal, batch, known)
     with phases.timed("resolve"):
         plan = plan_books(batch, known, options)
         counts = count(plan)
     ids = Ids()
     locations: list[str] = []
-    with phases.timed("place_files"):
+    with phases.timed("repair_files"):
         repaired = _repair_kept(writer, plan)
     if not plan.empty:
         with phases.timed("draw_ids"):
@@ -156,17 +159,14 @@ def _write(
             Placement(n, location, source.path, source.size)
             for n, (location, source) in enumerate(zip(locations, plan.sources, strict=True))
         ]
-        with phases.timed("place_files"):
-            announced = writer.place(pipeline, partition, placements)
-        try:
-            with phases.timed("insert"):
-                writer.insert(
-                    plan=plan, ids=ids, base_dirs=base_dirs, locations=locations, announced=announced, counts=counts,
-                    pipeline=pipeline, partition=partition, run_id=run_id,
-                )  # fmt: skip
-        except BaseException:
-            writer.withdraw(announced, placements)
-            raise
+        with (
+            phases.timed("place_and_insert"),
+            writer.placing(pipeline, partition, placements) as finish_files,
+        ):
+            writer.insert(
+                plan=plan, ids=ids, base_dirs=base_dirs, locations=locations, finish_files=finish_files,
+                counts=counts, pipeline=pipeline, partition=partition, run_id=run_id,
+            )  # fmt: skip
     return LoadResult(
         outcomes=_outcomes(batch, plan, ids, locations),
         counts=counts,
@@ -181,17 +181,26 @@ def _write(
 
 
 def _repair_kept(writer: Writer, plan: BookPlan) -> int:
-    """Files of earlier loads that stand for something else now (the library moved or rewrote them) are renewed."""
-    repaired = 0
-    for kept in plan.kept:
-        if not writer.folder.stands_for(kept.location, kept.path, kept.size) or (
-            kept.changed and writer.folder.mode == "copy"
-        ):
-            writer.folder.replace(kept.location, kept.path)
-            repaired += 1
-        elif kept.changed:
-            repaired += 1
-    return repaired
+    """Files of earlier loads that stand for something else now (the library moved or rewrote them) are renewed.
+
+    What somebody else put in such a file's place is left alone, and so is the source's row.
+    """
+    folder = writer.folder
+    stale = [
+        kept
+        for kept in plan.kept
+        if (kept.changed and folder.mode == "copy") or not folder.stands_for(kept.location, kept.path, kept.size)
+    ]
+    refreshed = sum(kept.changed for kept in plan.kept) - sum(kept.changed for kept in stale)
+    contents = lookups.look_up_contents(writer.connection, [kept.source for kept in stale])
+    for kept in stale:
+        new = kept.sha1, kept.size  # a load may have been killed between the file and its row
+        if folder.may_replace(kept.location, {contents.get(kept.source, new), new}):
+            folder.replace(kept.location, kept.path)
+            refreshed += 1
+        else:
+            kept.changed = False
+    return refreshed
 
 
 def _settle(writer: Writer, plan: BookPlan, known: Known, ids: Ids) -> tuple[list[str], list[str]]:
@@ -210,7 +219,8 @@ def _settle(writer: Writer, plan: BookPlan, known: Known, ids: Ids) -> tuple[lis
         paths.append(path)
 
     existing = known.by_id("base_dirs")
-    taken: set[str] = set()
+    taken = set(known.by_id("locations").values())  # a file may be missing while its row lives
+    ours = taken.__contains__
     locations: list[str] = []
     for source in plan.sources:
         if source.ebook < 0:
@@ -218,7 +228,10 @@ def _settle(writer: Writer, plan: BookPlan, known: Known, ids: Ids) -> tuple[lis
         else:
             path = book_path(source.author_string, source.title, "", source.series_title, source.series_index)
             path = path.inside(existing[source.ebook], source.ebook)
-        location = free_location(path, source.extension, lambda where: where in taken or on_disk(where))
+        # A folder nobody had holds nothing; only names this batch gives twice have to differ.
+        location = free_location(
+            path, source.extension, ours if source.ebook < 0 else lambda where: ours(where) or on_disk(where)
+        )
         taken.add(location)
         locations.append(location)
     return [p.base_dir for p in paths], locations

@@ -40,6 +40,7 @@ def split_author(name: str) -> tuple[str, str | None]:
     return last[:MAX_NAME].rstrip(), first[:MAX_NAME].rstrip() or None
 
 
+@lru_cache(maxsize=65_536)
 def initials(first: str | None) -> str:
     """'J. R. R.' gives 'J R R', 'jean-paul' gives 'J'."""
     return " ".join(part[0].upper() for part in (first or "").split())

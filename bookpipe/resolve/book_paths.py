@@ -15,14 +15,16 @@ has or whose names lost most of their letters carries the ebook's id.
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from anyascii import anyascii
 
 from bookpipe.model.errors import TerminalError
 
-MAX_PART = 230  # bytes, leaves room for "(99)" and ".epub" under the 255 of common file systems
+MAX_FILE_NAME = 255  # bytes of one name on common file systems
+MAX_PART = 227  # leaves room for "(999)", an extension of 8 letters and the suffix of an unfinished copy
 MAX_LOCATION = 512  # characters of source.location and ebook.base_dir
-_RESERVE = 32  # for " 1234567", "(99)", "/cover.jpg" and the extension
+_RESERVE = 32  # for a blank and an id, "/", "(999)" and the extension
 
 MAX_ATTEMPTS = 1_000
 
@@ -66,6 +68,7 @@ def _weight(text: str) -> int:
     return sum(map(str.isalnum, text))
 
 
+@lru_cache(maxsize=16_384)
 def clean_part(text: str) -> tuple[str, bool]:
     """(a safe part of a path, whether it still says what `text` says).
 
@@ -93,9 +96,10 @@ class BookPath:
         return BookPath(f"{self.base_dir} {ebook_id}", self.stem, True)
 
     def inside(self, base_dir: str, ebook_id: int) -> "BookPath":
-        """The same file names in the folder an ebook has, unless that leads out of the book folder."""
+        """The same file names in the folder an ebook has, unless that leads out of the book folder or cannot be."""
         parts = base_dir.split("/")
-        if len(base_dir) + len(self.stem) + _RESERVE > MAX_LOCATION or any(p.strip(".") == "" for p in parts):
+        bad = any(p.strip(".") == "" or len(p.encode()) > MAX_FILE_NAME for p in parts)
+        if bad or len(base_dir) + len(self.stem) + _RESERVE > MAX_LOCATION:
             return self.with_id(ebook_id)
         return BookPath(base_dir, self.stem, True)
 

@@ -112,7 +112,10 @@ class _Planner:
         self._genres: dict[str, int] = {}
         self._formats: dict[str, int] = {}
         self._language_refs: dict[str, tuple[int, str] | None] = {}
+        self._genre_refs: dict[str, int | None] = {}
         self.locations = known.by_id("locations")
+        self.changed: dict[int, int] = {}  # row -> source of an earlier load whose file has other bytes now
+        self.replaced: set[int] = set()  # these sources: what they were may be needed from another file
 
     @staticmethod
     def _new(created: dict[str, int], key: str) -> int:
@@ -139,17 +142,23 @@ class _Planner:
     def genres(self, tags: list[str] | None) -> list[int]:
         refs: dict[int, None] = {}
         for tag in tags or ():
-            name = clean_name(tag, MAX_GENRE)
-            key = name.lower()
-            ref = self.known.genres.get(key) or self._genres.get(key)
+            if tag not in self._genre_refs:
+                self._genre_refs[tag] = self._find_genre(tag)
+            ref = self._genre_refs[tag]
             if ref is None:
-                if not self.options.create_genres or not name:
-                    self.plan.dropped_tags += 1
-                    continue
-                ref = self._new(self._genres, key)
-                self.plan.genres.append(name)
-            refs[ref] = None
+                self.plan.dropped_tags += 1
+            else:
+                refs[ref] = None
         return list(refs)
+
+    def _find_genre(self, tag: str) -> int | None:
+        name = clean_name(tag, MAX_GENRE)
+        key = name.lower()
+        ref = self.known.genres.get(key) or self._genres.get(key)
+        if ref is None and self.options.create_genres and name:
+            ref = self._new(self._genres, key)
+            self.plan.genres.append(name)
+        return ref
 
     def language(self, code: str) -> tuple[int, str] | None:
         """(reference, code as it stands in paths) of a language; None when it is unknown and may not be made."""
@@ -185,16 +194,23 @@ class _Planner:
     def _code_of(self, ref: int, fallback: str) -> str:
         return next((code for code, i in self.known.languages.items() if i == ref), fallback)
 
-    def format(self, extension: str) -> int | None:
-        """Reference of a format by extension; None when it is unknown and may not or cannot be made."""
+    def has_format(self, extension: str) -> bool:
+        """Whether a format is known, or may and can be made. Makes none: its book may still be refused."""
+        if extension in self.known.formats:
+            return True
+        good = extension.isascii() and extension.isalnum() and len(extension) <= MAX_EXTENSION
+        return self.options.create_formats and good
+
+    def format(self, extension: str) -> int:
+        """Reference of a format that `has_format`."""
         ref = self.known.formats.get(extension) or self._formats.get(extension)
         if ref is None:
-            good = extension.isascii() and extension.isalnum() and len(extension) <= MAX_EXTENSION
-            if not self.options.create_formats or not good:
-                return None
             ref = self._new(self._formats, extension)
             self.plan.formats.append(extension)
         return ref
+
+    def reject(self, row: int, reason: Reason, detail: str) -> None:
+        self.plan.reasons[row], self.plan.details[row] = reason.value, detail
 
 
 def _existing_ebook(known: Known, batch: Batch, book: _Book, keys: list[str | None]) -> int | None:
@@ -202,6 +218,8 @@ def _existing_ebook(known: Known, batch: Batch, book: _Book, keys: list[str | No
     a file of it already and, as the application itself asks, exactly its title and the last name of an author."""
     if ebook := known.books.get(book_key(book.origin, book.item)):
         return ebook
+    if not known.source_ebooks:
+        return None
     for row in range(book.first, book.last):
         key = keys[row]
         ebook = known.source_ebooks.get(key) if key else None
@@ -225,81 +243,111 @@ def plan_books(batch: Batch, known: Known, options: BookOptions) -> BookPlan:
     plan.details = list(batch.columns["detail"])
     plan.existing_ids = [None] * batch.size
     keys = batch.source_keys()
-    in_batch: set[str] = set()
+    planner.changed = _changed_files(known, batch, keys)
+    planner.replaced = set(planner.changed.values())
+    in_batch: dict[str, int | None] = {}
+    for row, source in planner.changed.items():
+        in_batch.setdefault(keys[row] or "", source)
     for book in batch.books():
-        _plan_book(planner, batch, book, keys, in_batch)
+        fresh = _fresh_rows(planner, batch, book, keys, in_batch)
+        if fresh:
+            _plan_book(planner, batch, book, keys, in_batch, fresh)
     return plan
 
 
-def _plan_book(
-    planner: _Planner, batch: Batch, book: _Book, keys: list[str | None], in_batch: set[str]
-) -> None:  # fmt: skip
+def _changed_files(known: Known, batch: Batch, keys: list[str | None]) -> dict[int, int]:
+    """Rows whose file an earlier load had with other bytes, and its source."""
+    earlier: dict[int, int] = {}
+    if known.files:
+        files = zip(batch.columns["origin"], batch.columns["item"], batch.columns["given_format"], strict=True)
+        for row, file in enumerate(files):
+            if keys[row] is not None and (source := known.files.get(file_key(*file))):
+                earlier[row] = source
+    changed: dict[int, int] = {}
+    replaced: set[int] = set()
+    before = -1
+    while len(changed) > before:  # a file may have taken over the bytes of one that changed too
+        before = len(changed)
+        for row, source in earlier.items():
+            now = known.sources.get(keys[row] or "")
+            if row not in changed and (now is None or (now in replaced and now != source)):
+                changed[row] = source
+                replaced.add(source)
+    return changed
+
+
+def _fresh_rows(
+    planner: _Planner, batch: Batch, book: _Book, keys: list[str | None], in_batch: dict[str, int | None]
+) -> list[int]:
+    """The rows of a book that are to be added. Rows that are there already get their outcome, refused ones a reason.
+
+    `in_batch` holds the bytes this batch brings: source_key -> id of the source that has them from now on, None
+    for a new one.
+    """
     plan, known, columns = planner.plan, planner.known, batch.columns
+    formats, given_formats = columns["format"], columns["given_format"]
     fresh: list[int] = []
-    recorded = known.books.get(book_key(book.origin, book.item))
     for row in range(book.first, book.last):
         key = keys[row]
         if plan.reasons[row] is not None:
             continue
         if key is None:  # a record without a file, loadable by a setting
-            if recorded:
+            if book_key(book.origin, book.item) in known.books:
                 plan.outcomes[row] = "existing"
             else:
                 fresh.append(row)
             continue
-        if columns["format"][row] != columns["given_format"][row]:
+        if formats[row] != given_formats[row]:
             plan.retyped += 1
-        earlier = known.files.get(file_key(book.origin, book.item, columns["given_format"][row]))
-        if earlier is not None and (key not in known.sources or known.sources[key] == earlier):
+        source = known.sources.get(key)
+        if source in planner.replaced:
+            source = None
+        earlier = known.files.get(file_key(book.origin, book.item, given_formats[row])) if known.files else None
+        if row in planner.changed or (earlier is not None and earlier == source):
+            assert earlier is not None
             plan.kept.append(
                 KeptSource(row, earlier, planner.locations[earlier], columns["path"][row], columns["size"][row],
-                           columns["sha1"][row], changed=key not in known.sources)
+                           columns["sha1"][row], changed=row in planner.changed)
             )  # fmt: skip
+            source = earlier
+        if source is None and key in in_batch:
             plan.outcomes[row] = "existing"
-            plan.existing_ids[row] = earlier
-        elif key in known.sources:
+            plan.existing_ids[row] = in_batch[key]
+        elif source is not None:
             plan.outcomes[row] = "existing"
-            plan.existing_ids[row] = known.sources[key]
-        elif key in in_batch:
-            plan.outcomes[row] = "existing"
-        else:
+            plan.existing_ids[row] = source
+        elif planner.has_format(formats[row] or ""):
             fresh.append(row)
-    if not fresh:
-        return
-
-    def reject(rows: list[int], reason: Reason, detail: str) -> None:
-        for row in rows:
-            plan.reasons[row], plan.details[row] = reason.value, detail
-
-    formats: dict[int, int] = {}
-    for row in list(fresh):
-        if keys[row] is None:
-            continue
-        extension = columns["format"][row] or ""
-        ref = planner.format(extension)
-        if ref is None:
-            reject([row], Reason.UNSUPPORTED_FORMAT, extension)
-            fresh.remove(row)
         else:
-            formats[row] = ref
-    if not fresh:
-        return
-    row = book.first
-    codes = columns["languages"][row]
-    code = codes[0] if codes else planner.options.default_language
-    language = planner.language(code)
-    if language is None:
-        reject(fresh, Reason.UNKNOWN_LANGUAGE, code)
-        return
+            planner.reject(row, Reason.UNSUPPORTED_FORMAT, formats[row] or "")
+    return fresh
 
+
+def _plan_book(
+    planner: _Planner,
+    batch: Batch,
+    book: _Book,
+    keys: list[str | None],
+    in_batch: dict[str, int | None],
+    fresh: list[int],
+) -> None:
+    """Add the `fresh` rows of a book: to the ebook it belongs to, else to a new one."""
+    plan, columns, row = planner.plan, batch.columns, book.first
     title, series_title, authors = batch.titles[row], batch.series[row] or None, batch.authors[row]
     index = columns["series_index"][row]
     if index is not None and index < 0:  # the application drops the whole series of such a book
         series_title = None
     number = series_number(index) if series_title else None
     names = author_string(authors)
-    ebook = _existing_ebook(known, batch, book, keys)
+    ebook = _existing_ebook(planner.known, batch, book, keys)
     if ebook is None:
+        codes = (code for code in columns["languages"][row] or () if code and not code.isspace())
+        code = next(codes, planner.options.default_language)
+        language = planner.language(code)
+        if language is None:
+            for row in fresh:
+                planner.reject(row, Reason.UNKNOWN_LANGUAGE, code)
+            return
         rating = columns["rating"][row]
         plan.ebooks.append(
             PlannedEbook(
@@ -320,11 +368,15 @@ def _plan_book(
         )
         ebook = -len(plan.ebooks)
     for row in fresh:
-        plan.outcomes[row] = "inserted"
         key = keys[row]
+        if key in in_batch:  # two formats of this book have the same bytes
+            plan.outcomes[row] = "existing"
+            continue
+        plan.outcomes[row] = "inserted"
         if key is None:
             continue
-        in_batch.add(key)
+        in_batch[key] = None
+        extension = columns["format"][row]
         plan.sources.append(
             PlannedSource(
                 row=row,
@@ -332,8 +384,8 @@ def _plan_book(
                 item=book.item,
                 given_format=columns["given_format"][row],
                 ebook=ebook,
-                extension=columns["format"][row],
-                format=formats[row],
+                extension=extension,
+                format=planner.format(extension),
                 size=columns["size"][row],
                 sha1=columns["sha1"][row],
                 load_source=clean_name(columns["file_name"][row], MAX_LOAD_SOURCE) or None,

@@ -72,7 +72,6 @@ def hash_files(
 
     digests: list[Digest | None] = [None] * len(paths)
     fresh: list[tuple[bytes, Digest]] = []
-    missing = False
     done = 0
     saved_at = time.monotonic()
     remaining = iter(jobs)
@@ -80,6 +79,7 @@ def hash_files(
     try:
         with ThreadPoolExecutor(threads or os.cpu_count() or 1, "hash_files") as pool:
             for chunk, results in zip(chunks, pool.map(digest_chunk, chunks), strict=True):
+                missing = False
                 for (i, _, _), (path, found) in zip(chunk, results, strict=True):
                     if isinstance(found, Refused):
                         reasons[i], details[i] = found.reason.value, found.detail or None
@@ -90,6 +90,11 @@ def hash_files(
                         fresh.append((path, found))
                     if paths[i] != path:
                         paths[i] = path
+                if missing and not os.path.exists(anchor):
+                    raise TransientError(
+                        f"{os.fsdecode(anchor)} has gone away while its files were read: is the disk or network share "
+                        "still mounted? The partition is tried again."
+                    )
                 done += len(chunk)
                 progress.advance("hash_files", done, len(jobs))
                 if len(fresh) >= SAVE_EVERY or (fresh and time.monotonic() - saved_at > SAVE_EVERY_S):
@@ -98,11 +103,6 @@ def hash_files(
     finally:
         if fresh:
             state.save_digests(scope, fresh)
-    if missing and not os.path.exists(anchor):
-        raise TransientError(
-            f"{os.fsdecode(anchor)} has gone away while its files were read: is the disk or network share still "
-            "mounted? The partition is tried again."
-        )
     columns = {name: rows.column(name) for name in BOOK_FILES.names}
     columns["path"] = pa.array(paths, pa.binary())
     columns["reason"] = pa.array(reasons, pa.string())

@@ -32,11 +32,11 @@ class Refused:
     detail: str
 
 
-def refuse(error: OSError) -> Refused:
+def refuse(error: OSError, path: bytes) -> Refused:
     """The rejection an OSError on one file stands for. Trouble of the storage as a whole is raised instead."""
     if error.errno in _GONE_STORAGE:
         raise TransientError(
-            f"The storage answered '{error.strerror}' for {error.filename!r}: is the disk or network share still "
+            f"The storage answered '{error.strerror}' for {os.fsdecode(path)!r}: is the disk or network share still "
             "there? The partition is tried again."
         ) from error
     if error.errno == errno.ENOENT:
@@ -62,23 +62,14 @@ def digest_file(
 ) -> Digest | Refused:
     """SHA-1, size and format of one file, in one read of its bytes.
 
-    `inside` is the real path of the folder the file must be in, links resolved. `known` is returned as
-    it is when size and modification time still match. OSErrors of the one file become Refused, trouble
-    of the whole storage TransientError.
+    `inside` is the real path of the folder the file must be in, links resolved. `known` is returned without
+    reading when size and modification time still match; where the file is and that it may be read is always
+    found out by opening it. OSErrors of the one file become Refused, trouble of the whole storage TransientError.
     """
     try:
-        if known is not None:
-            status = os.stat(path)
-            if (
-                status.st_size == known.size
-                and status.st_mtime_ns == known.mtime_ns
-                and stat.S_ISREG(status.st_mode)
-                and os.access(path, os.R_OK)
-            ):
-                return known
         fd = os.open(path, _OPEN_FLAGS)
     except OSError as error:
-        return refuse(error)
+        return refuse(error, path)
     except ValueError as error:  # NUL in the path
         return Refused(Reason.BAD_PATH, str(error))
     try:
@@ -89,6 +80,8 @@ def digest_file(
         if not where.startswith(inside + b"/"):
             return Refused(Reason.OUTSIDE_LIBRARY, f"the file is really {os.fsdecode(where)!r}")
         size = status.st_size
+        if known is not None and (known.size, known.mtime_ns) == (size, status.st_mtime_ns):
+            return known
         if size == 0:
             return Refused(Reason.EMPTY_FILE, "")
         if size > max_size:
@@ -107,7 +100,7 @@ def digest_file(
             return Refused(Reason.CHANGED_WHILE_READING, "")
         return Digest(size, status.st_mtime_ns, sha1, kind)
     except OSError as error:
-        return refuse(error)
+        return refuse(error, path)
     finally:
         os.close(fd)
 

@@ -55,6 +55,8 @@ class State:
                 connection.execute("PRAGMA synchronous=NORMAL")
                 connection.executescript(_SCHEMA)
             except (sqlite3.Error, OSError) as error:
+                if connection is not None:
+                    connection.close()
                 raise self._translate(error) from error
             self._local.connection = connection
         return connection
@@ -96,7 +98,11 @@ class State:
         with self._writing() as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO digest (scope, path, size, mtime_ns, sha1, format) VALUES (?, ?, ?, ?, ?, ?)",
-                [(scope, path, d.size, d.mtime_ns, d.sha1, d.format) for path, d in digests],
+                [
+                    (scope, path, d.size, d.mtime_ns, d.sha1, d.format)
+                    for path, d in digests
+                    if abs(d.mtime_ns) < 2**63  # SQLite cannot hold a time after the year 2262
+                ],
             )
 
     def replace_rejections(self, pipeline: str, partition: str, rejections: Sequence[Rejection]) -> None:
@@ -116,9 +122,9 @@ class State:
         try:
             yield from self._connection().execute(
                 "SELECT pipeline, partition, key, reason, detail FROM rejection "
-                "WHERE (?1 IS NULL OR pipeline = ?1) AND (?2 IS NULL OR partition = ?2) AND (?3 IS NULL OR reason = ?3)"
-                " ORDER BY pipeline, partition, n",
-                (pipeline, partition, reason),
+                "WHERE (:pipeline IS NULL OR pipeline = :pipeline) AND (:partition IS NULL OR partition = :partition) "
+                "AND (:reason IS NULL OR reason = :reason) ORDER BY pipeline, partition, n",
+                {"pipeline": pipeline, "partition": partition, "reason": reason},
             )
         except sqlite3.Error as error:
             raise self._translate(error) from error

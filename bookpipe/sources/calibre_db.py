@@ -1,14 +1,16 @@
 """Opening Calibre's metadata.db without ever disturbing it.
 
-Calibre may have the library open: the database is opened read-only with `query_only`, every batch
-is one short read transaction, and `immutable=1` (which reads half-written data) is never used.
-No query names a view, a trigger or a collation of Calibre's, so plain sqlite3 is enough.
+Calibre may have the library open: the database is opened read-only with `query_only`, and every batch is one
+short read transaction. `immutable=1`, which takes no lock and can read half a change, is used for one case
+only (see `_stamp_at_rest`) and checked afterwards. No query names a view, a trigger or a collation of Calibre's,
+so plain sqlite3 is enough. The file is never opened by anything but sqlite3: closing any other descriptor of
+it would drop the locks of every reader in this process.
 """
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -35,15 +37,11 @@ _NEEDED = {
     "books_languages_link": {"id", "book", "lang_code", "item_order"},
     "ratings": {"id", "rating"},
     "books_ratings_link": {"id", "book", "rating"},
-    "identifiers": {"book", "type", "val"},
+    "identifiers": {"id", "book", "type", "val"},
     "comments": {"book", "text"},
-    "data": {"book", "format", "name", "uncompressed_size"},
+    "data": {"id", "book", "format", "name", "uncompressed_size"},
     "library_id": {"uuid"},
 }
-
-# Names and paths need not be UTF-8: what cannot be decoded travels as surrogates, so that a path
-# can still be opened; text for people is cleaned when it becomes Arrow.
-_decode = partial(str, encoding="utf-8", errors="surrogateescape")
 
 
 def translate(error: sqlite3.Error, database: Path) -> BookpipeError:
@@ -53,6 +51,16 @@ def translate(error: sqlite3.Error, database: Path) -> BookpipeError:
         return TransientError(
             f"{database} is locked: another program is writing to it. Close long-running Calibre jobs; bookpipe "
             "tries again by itself."
+        )
+    if "disk i/o" in text or "locking protocol" in text:
+        return TransientError(
+            f"{database} cannot be read now ({error}): is the disk or network share still there? bookpipe tries again "
+            "by itself."
+        )
+    if ("readonly" in text or "unable to open" in text) and os.path.exists(f"{database}-wal"):
+        return ConfigError(
+            f"{database} is in WAL mode and open in another program, and this user may not use the -shm file beside "
+            "it. Let bookpipe run as a user who may write there, or stop that program and try again."
         )
     if "readonly" in text:
         return ConfigError(
@@ -69,42 +77,55 @@ def translate(error: sqlite3.Error, database: Path) -> BookpipeError:
     return TerminalError(f"{database} cannot be read: {error}. Check the library in Calibre ('Check library').")
 
 
-def connect(library: Path, timeout_s: float = 30.0) -> sqlite3.Connection:
-    """A read-only connection to the library's metadata.db, its shape checked.
-
-    Raises ConfigError when the library is not there, too old or hot-journalled, TransientError when it
-    stays locked for `timeout_s` seconds, TerminalError when it is corrupt.
-    """
+def _find_database(library: Path) -> Path:
     database = library / "metadata.db"
-    if not library.is_dir():
-        raise ConfigError(f"There is no Calibre library at {library}: set BOOKPIPE_CALIBRE_LIBRARY to its folder.")
-    if not database.is_file():
+    if not os.path.isdir(library):
+        raise ConfigError(
+            f"There is no Calibre library at {library} (or this user may not see it): set BOOKPIPE_CALIBRE_LIBRARY to "
+            "its folder."
+        )
+    if not os.path.isfile(database):
         raise ConfigError(
             f"{library} has no metadata.db, so it is not a Calibre library: set BOOKPIPE_CALIBRE_LIBRARY to the folder "
             "that holds metadata.db."
         )
+    return database
+
+
+def _open(database: Path, options: str, timeout_s: float) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"file:{quote(os.fsencode(database.absolute()))}?mode=ro{options}",
+        uri=True, timeout=timeout_s, isolation_level=None, check_same_thread=False,
+    )  # fmt: skip
+
+
+def _stamp_at_rest(database: Path) -> tuple[int, int] | None:
+    """Time and size of a database in WAL mode that no program has open, so that its one file holds everything.
+
+    Calibre does not use WAL, but web servers for its libraries switch it on. An ordinary reader would leave a
+    -wal and a -shm file behind, which the server's user may then not be allowed to write.
+    """
+    if os.path.exists(f"{database}-wal") or os.path.exists(f"{database}-journal"):
+        return None
     try:
-        connection = sqlite3.connect(
-            f"file:{quote(str(database.absolute()))}?mode=ro", uri=True, timeout=timeout_s, isolation_level=None,
-            check_same_thread=False,
-        )  # fmt: skip
+        status = os.stat(database)
+        # Without locks there is no WAL: sqlite3 refuses such a file before it makes another.
+        with closing(_open(database, "&nolock=1", 0)) as connection:
+            connection.execute("PRAGMA user_version").fetchone()
+    except OSError:
+        return None
     except sqlite3.Error as error:
-        raise translate(error, database) from error
-    try:
-        connection.text_factory = _decode
-        connection.execute("PRAGMA query_only=1")
-        _check_shape(connection, database)
-    except sqlite3.Error as error:
-        connection.close()
-        raise translate(error, database) from error
-    except BookpipeError:
-        connection.close()
-        raise
-    return connection
+        return (status.st_mtime_ns, status.st_size) if "unable to open" in str(error) else None
+    return None
 
 
 def _check_shape(connection: sqlite3.Connection, database: Path) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if not version:
+        raise ConfigError(
+            f"{database} is empty, cut short or was not made by Calibre: set BOOKPIPE_CALIBRE_LIBRARY to the folder "
+            "of a Calibre library, or restore metadata.db from a backup."
+        )
     if version < OLDEST_USER_VERSION:
         raise ConfigError(
             f"{database} has the old format {version} (bookpipe reads {OLDEST_USER_VERSION} and newer). Open the "
@@ -120,13 +141,31 @@ def _check_shape(connection: sqlite3.Connection, database: Path) -> None:
             )
 
 
+def _check_still(database: Path, at_rest: tuple[int, int] | None) -> None:
+    if at_rest and _stamp_at_rest(database) != at_rest:
+        raise TransientError(f"{database} was opened by another program while it was read; bookpipe tries again.")
+
+
 @contextmanager
 def reading(library: Path, timeout_s: float = 30.0) -> Iterator[sqlite3.Connection]:
-    """One short read transaction; sqlite3's errors leave it as bookpipe errors."""
-    with closing(connect(library, timeout_s)) as connection:
-        try:
+    """One short read transaction on the library's metadata.db, its shape checked; text comes as bytes.
+
+    Names and paths need not be UTF-8, and sqlite3 would refuse the whole batch for one that is not.
+
+    Raises ConfigError when the library is not there, too old or hot-journalled, TransientError when it stays
+    locked for `timeout_s` seconds, TerminalError when it is corrupt. sqlite3's errors leave the block as these.
+    """
+    database = _find_database(library)
+    at_rest = _stamp_at_rest(database)
+    try:
+        with closing(_open(database, "&immutable=1" if at_rest else "", timeout_s)) as connection:
+            connection.execute("PRAGMA query_only=1")
             connection.execute("BEGIN")
+            _check_shape(connection, database)
+            connection.text_factory = bytes
             yield connection
             connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise translate(error, library / "metadata.db") from error
+    except sqlite3.Error as error:
+        _check_still(database, at_rest)
+        raise translate(error, database) from error
+    _check_still(database, at_rest)

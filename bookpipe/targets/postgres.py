@@ -1,8 +1,8 @@
 """PostgreSQL for targets: connections, COPY from Arrow, and psycopg's errors as bookpipe's."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -24,10 +24,11 @@ _LOGIN_REFUSED = re.compile(
     r"missing \"=\"|certificate|SSL",
     re.IGNORECASE,
 )
+_URL = re.compile(r"postgres(ql)?://([^:@/?#\s]*(:[^:@/?#\s]*)?@)?[^@\s]*", re.IGNORECASE)
 # SQLSTATE classes and codes after which the same work may succeed: lost connections, deadlocks and
 # serialization failures, no resources (a full disk), a server that stops or starts, lock timeouts; and
 # rows that the application deleted or added between our look and our write.
-_TRANSIENT = ("08", "40", "53", "57P", "58", "55P03", "57014", "23503", "23505")
+_TRANSIENT = ("08", "25P03", "25P04", "40", "53", "57P", "58", "55P03", "57014", "23503", "23505")
 _CONFIG = ("28", "3D", "3F", "42501", "42P01", "42703", "42883", "42704", "25006", "0LP")
 
 
@@ -68,6 +69,8 @@ def connect(url: Secret, setting: str) -> Connection:
 
     Raises ConfigError when the login is refused, UnreachableError when no server answers.
     """
+    password = _password(url.reveal(), setting)
+    failure = None
     try:
         connection = psycopg.connect(
             url.reveal(),
@@ -76,20 +79,50 @@ def connect(url: Secret, setting: str) -> Connection:
             application_name="bookpipe",
         )
     except psycopg.Error as error:
-        text = redact(" ".join(str(error).split()))
-        password = psycopg.conninfo.conninfo_to_dict(url.reveal()).get("password") if "invalid" not in text else None
+        failure = redact(" ".join(str(error).split()))
+    if failure is not None:  # raised out here, so that psycopg's error with its text does not hang on ours
         if password:
-            text = text.replace(str(password), "****")
-        if _LOGIN_REFUSED.search(text) or isinstance(error, psycopg.ProgrammingError):
-            raise ConfigError(f"PostgreSQL refused the login: {text}. Check {setting}.") from None
+            failure = failure.replace(password, "****")
+        if _LOGIN_REFUSED.search(failure):
+            raise ConfigError(f"PostgreSQL refused the login: {failure}. Check {setting}.")
         raise UnreachableError(
-            f"PostgreSQL does not answer: {text}. Is the server running, and is {setting} its address?"
-        ) from None
+            f"PostgreSQL does not answer: {failure}. Is the server running, and is {setting} its address?"
+        )
     with translating("preparing the session"):
         # Each insert sends a notice otherwise, and the application's functions use unqualified names.
         connection.execute("SET client_min_messages = warning")
         connection.execute("SET search_path = public")
     return connection
+
+
+_BETWEEN = "\x1e"  # no name that reaches a target has control characters
+
+
+def as_array(kind: str) -> str:
+    """SQL for a parameter made by `joined`: an array of this type. Much cheaper than psycopg's own arrays, which
+    are quoted element by element."""
+    return f"string_to_array(%s, E'\\x1e')::{kind}[]"
+
+
+def joined(values: Iterable[object]) -> str:
+    """Texts or numbers as one parameter for `as_array`. No value may be None or ''."""
+    return _BETWEEN.join(map(str, values))
+
+
+def _password(url: str, setting: str) -> str:
+    """The password in a URL; '' without one.
+
+    The ConfigError for a URL that cannot be read quotes nothing of it: the part that PostgreSQL's library stumbles
+    over may be the password.
+    """
+    wellformed = _URL.fullmatch(url) or "://" not in url
+    if wellformed:
+        with suppress(psycopg.Error):
+            return str(psycopg.conninfo.conninfo_to_dict(url).get("password") or "")
+    raise ConfigError(
+        f"{setting} is no address of a PostgreSQL database. It must read postgresql://user:password@host:port/name, "
+        "with @ : / ? # % in the password written as %40 %3A %2F %3F %23 %25."
+    )
 
 
 def copy_table(connection: Connection, table: str, rows: pa.Table) -> None:

@@ -85,7 +85,9 @@ def test_checks_pass_and_numbers_are_on_the_materialization(setup: Setup, instan
     metadata = event.step_materialization_data.materialization.metadata
     value = {name: metadata[name].value for name in ("read", "inserted", "existing", "rejected")}
     assert value["read"] == value["inserted"] + value["existing"] + value["rejected"] > 0  # type: ignore[operator]
-    assert {f"seconds_{phase}" for phase in ("read", "hash_files", "look_up", "resolve", "insert")} <= set(metadata)
+    assert {f"seconds_{phase}" for phase in ("read", "hash_files", "look_up", "resolve", "place_and_insert")} <= set(
+        metadata
+    )
     assert metadata["rows_per_s"].value > 0  # type: ignore[operator]
     table = metadata["rejections"]
     assert isinstance(table, dg.TableMetadataValue)

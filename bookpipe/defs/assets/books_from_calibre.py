@@ -3,14 +3,7 @@
 import dagster as dg
 import pyarrow as pa
 
-from bookpipe.defs.ops.books import (
-    bulk_insert,
-    check_counts,
-    check_duplicates,
-    check_files,
-    hash_files,
-    look_up,
-)
+from bookpipe.defs.ops.books import CHECKS, bulk_insert, check_load, hash_files, look_up
 from bookpipe.defs.partitions import calibre_batches
 
 KEY = dg.AssetKey(["mybookshelf2", "books_from_calibre"])
@@ -37,10 +30,6 @@ KEY = dg.AssetKey(["mybookshelf2", "books_from_calibre"])
 def books_from_calibre(books: pa.Table) -> dict[str, pa.Table]:
     hashed = hash_files(books)
     loaded = bulk_insert(hashed, look_up(hashed))
-    checks = {
-        "counts_add_up": check_counts(books, loaded),
-        "files_are_readable": check_files(loaded),
-        "nothing_is_there_twice": check_duplicates(loaded),
-    }
+    checks = check_load(books, loaded)
     # Dagster finds a check's output by this name.
-    return {"result": loaded, **{f"{KEY.to_python_identifier()}_{name}": check for name, check in checks.items()}}
+    return {"result": loaded, **{f"{KEY.to_python_identifier()}_{name}": getattr(checks, name) for name in CHECKS}}

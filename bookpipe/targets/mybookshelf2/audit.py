@@ -6,42 +6,40 @@ from dataclasses import dataclass, field
 
 from bookpipe.targets.mybookshelf2.server import MyBookshelf2
 from bookpipe.targets.mybookshelf2.storage import BookFolder
-from bookpipe.targets.postgres import translating
+from bookpipe.targets.postgres import as_array, joined, translating
 
 SHOWN = 20  # findings listed by name; all are counted
 
 
 @dataclass
-class FileFindings:
-    """What is wrong with the files of some sources. Nothing when all is well."""
+class Findings:
+    """What is wrong with some sources. Nothing when all is well."""
 
     checked: int = 0
     gone: int = 0  # source rows that are not in the database any more
     unreadable: list[str] = field(default_factory=list)  # locations without a readable file of the row's size
+    twice: list[str] = field(default_factory=list)  # "sha1 size" of bytes that another source has, too
 
 
-def audit_files(target: MyBookshelf2, source_ids: Sequence[int]) -> FileFindings:
-    """Whether these source rows are there, each with a readable file of its size."""
+def audit_sources(target: MyBookshelf2, source_ids: Sequence[int]) -> Findings:
+    """Whether these source rows are there, each with a readable file of its size, and none twice."""
+    ids = joined(source_ids)
     with target.connect() as connection, translating("checking sources"):
         rows = connection.execute(
-            "SELECT location, size FROM source WHERE id = ANY(%s)", (list(source_ids),)
+            f"SELECT location, size FROM source WHERE id = ANY({as_array('bigint')})".encode(), (ids,)
         ).fetchall()
-    return FileFindings(
+        twice = connection.execute(
+            "SELECT s.hash, s.size FROM (SELECT DISTINCT hash, size FROM source "
+            f"WHERE id = ANY({as_array('bigint')})) k JOIN source s ON s.size = k.size AND s.hash = k.hash "
+            "GROUP BY 1, 2 HAVING count(*) > 1".encode(),
+            (ids,),
+        ).fetchall()
+    return Findings(
         checked=len(source_ids),
         gone=len(source_ids) - len(rows),
         unreadable=[location for location, size in rows if not _readable(target.folder, location, size)],
+        twice=[f"{sha1} {size}" for sha1, size in twice],
     )
-
-
-def find_duplicates(target: MyBookshelf2, source_ids: Sequence[int]) -> list[str]:
-    """ "sha1 size" of each of these sources whose bytes another source has, too."""
-    with target.connect() as connection, translating("checking sources"):
-        rows = connection.execute(
-            "SELECT s.hash, s.size FROM (SELECT DISTINCT hash, size FROM source WHERE id = ANY(%s)) k "
-            "JOIN source s ON s.size = k.size AND s.hash = k.hash GROUP BY 1, 2 HAVING count(*) > 1",
-            (list(source_ids),),
-        ).fetchall()
-    return [f"{sha1} {size}" for sha1, size in rows]
 
 
 def _readable(folder: BookFolder, location: str, size: int) -> bool:

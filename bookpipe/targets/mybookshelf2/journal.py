@@ -14,17 +14,18 @@ import pyarrow as pa
 from bookpipe.model.counts import LoadCounts
 from bookpipe.model.errors import ConfigError
 from bookpipe.targets.mybookshelf2.tables import Rights
-from bookpipe.targets.postgres import Connection, copy_table, translating
+from bookpipe.targets.postgres import Connection, as_array, copy_table, joined, translating
 
+# The application's own set-up still runs PostgreSQL 9.6: nothing here is newer than that.
 _TABLES = """
 CREATE TABLE IF NOT EXISTS {p}load (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id bigserial PRIMARY KEY,
     pipeline text NOT NULL, partition text NOT NULL, run_id text NOT NULL,
     committed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     inserted int NOT NULL, existing int NOT NULL, rejected int NOT NULL);
 CREATE INDEX IF NOT EXISTS {i}load_partition ON {p}load (pipeline, partition);
 CREATE TABLE IF NOT EXISTS {p}origin (
-    id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL UNIQUE);
+    id serial PRIMARY KEY, name text NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS {p}book (
     origin_id int NOT NULL, item bigint NOT NULL, ebook_id bigint NOT NULL, load_id bigint NOT NULL,
     PRIMARY KEY (origin_id, item));
@@ -37,8 +38,9 @@ CREATE INDEX IF NOT EXISTS {i}file_load ON {p}file (load_id);
 CREATE TABLE IF NOT EXISTS {p}created (load_id bigint NOT NULL, kind text NOT NULL, ids bigint[] NOT NULL);
 CREATE INDEX IF NOT EXISTS {i}created_load ON {p}created (load_id);
 CREATE TABLE IF NOT EXISTS {p}placement (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    pipeline text NOT NULL, partition text NOT NULL, mode text NOT NULL, files jsonb NOT NULL);
+    id bigserial PRIMARY KEY,
+    pipeline text NOT NULL, partition text NOT NULL, mode text NOT NULL, files text NOT NULL);
+ALTER TABLE {p}placement ALTER COLUMN files SET STORAGE EXTERNAL;
 """
 
 
@@ -69,7 +71,9 @@ class Journal:
             if self.exists():
                 return
             if self.prefix == "bookpipe.":
-                self.connection.execute("CREATE SCHEMA IF NOT EXISTS bookpipe")
+                found = self.connection.execute("SELECT to_regnamespace('bookpipe')").fetchone()
+                if not (found and found[0]):  # IF NOT EXISTS would ask for a right on the database even then
+                    self.connection.execute("CREATE SCHEMA bookpipe")
             indexes = "" if self.prefix == "bookpipe." else "bookpipe_"
             self.connection.execute(_TABLES.format(p=self.prefix, i=indexes).encode())
 
@@ -102,7 +106,15 @@ class Journal:
         """Placements whose rows never committed: (id, mode, files)."""
         with translating("reading the journal"):
             rows = self.connection.execute(f"SELECT id, mode, files FROM {self.name('placement')} ORDER BY id".encode())
-            return [(i, mode, [(a, b) for a, b in files]) for i, mode, files in rows]
+            return [(i, mode, [(a, b) for a, b in json.loads(files)]) for i, mode, files in rows]
+
+    def is_planned(self, placement: int) -> bool:
+        """Whether an announcement still stands: its rows have not committed."""
+        with translating("reading the journal"):
+            found = self.connection.execute(
+                f"SELECT 1 FROM {self.name('placement')} WHERE id = %s".encode(), (placement,)
+            ).fetchone()
+        return found is not None
 
     def forget_placement(self, placement: int) -> None:
         with translating("writing the journal"):
@@ -139,11 +151,11 @@ class Journal:
             return
         values = list(zip(*rows, strict=True))
         key = columns[: columns.index("item") + 1] if table == "book" else columns[:3]
-        arrays = ", ".join("%s::text[]" if c == "format" else "%s::bigint[]" for c in key)
+        arrays = ", ".join(as_array("text" if c == "format" else "bigint") for c in key)
         self.connection.execute(
             f"DELETE FROM {self.name(table)} t USING unnest({arrays}) AS k({', '.join(key)}) "
             f"WHERE {' AND '.join(f't.{c} = k.{c}' for c in key)}".encode(),
-            [list(v) for v in values[: len(key)]],
+            [joined(v) for v in values[: len(key)]],
         )
         copy_table(
             self.connection,

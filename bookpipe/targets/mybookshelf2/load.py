@@ -11,13 +11,15 @@ Killed anywhere, either the announcement is still there (and no row: the next lo
 everything is.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
+from psycopg import errors
 
 from bookpipe.model.book_plans import BookPlan, Known, Placement
 from bookpipe.model.counts import LoadCounts
@@ -25,18 +27,21 @@ from bookpipe.model.errors import BookpipeError, TransientError
 from bookpipe.targets.mybookshelf2 import lookups
 from bookpipe.targets.mybookshelf2.formats import FORMAT_NAMES, mime_type
 from bookpipe.targets.mybookshelf2.journal import Journal
-from bookpipe.targets.mybookshelf2.storage import BookFolder, describe
+from bookpipe.targets.mybookshelf2.storage import BookFolder, NameTakenError
 from bookpipe.targets.mybookshelf2.tables import INSERT_TRIGGERS, Rights
 from bookpipe.targets.postgres import Connection, copy_table, translating
 
 LOADER_LOCK = 0x626F_6F6B_7069_7065  # "bookpipe": one loader at a time per database
 LOCK_TIMEOUT = "60s"
-# The application's own order, so that the two cannot wait for each other in a ring.
+SHORT_WAIT = "500ms"  # shorter than the second after which PostgreSQL looks for deadlocks and ends one of the waiting
+LOCK_ATTEMPTS = 120  # short waits for the table locks
+# ebook_authors for its trigger, which only the owner sets aside; without UPDATE on it nobody else could lock it.
 LOCKED_TABLES = ("author", "series", "ebook", "source")
+OWNERS_LOCKED_TABLES = (*LOCKED_TABLES, "ebook_authors")
 
 
 class ChangedMeanwhileError(TransientError):
-    """The application added one of the plan's rows itself between our look and our write: plan again."""
+    """The application added one of the plan's rows, or deleted one it refers to, between our look and our write."""
 
 
 @dataclass(slots=True)
@@ -72,47 +77,71 @@ class Writer:
         """Take away files of loads that died before their rows came. Only while the loader lock is held."""
         removed = 0
         for placement, mode, files in self.journal.planned_placements():
-            removed += self.folder.remove(mode, files)
+            # The application may have made a book of one of these names meanwhile.
+            named = lookups.named_files(self.connection, [location for location, _ in files])
+            removed += self.folder.remove_leftovers(mode, [file for file in files if file[0] not in named])
             self.journal.forget_placement(placement)
         return removed
 
     def draw_ids(self, plan: BookPlan) -> Ids:
         """Ids for every new row of the plan. Sequences never give one twice, whatever becomes of the load."""
+        tables: dict[str, Sequence[object]] = {
+            "ebook": plan.ebooks, "source": plan.sources, "author": plan.authors, "series": plan.series,
+            "language": plan.languages, "genre": plan.genres, "format": plan.formats,
+        }  # fmt: skip
+        drawn: list[list[int]] = []
         with translating("drawing ids"):
-            return Ids(
-                *(
-                    [row[0] for row in self.connection.execute(
-                        "SELECT nextval(pg_get_serial_sequence(%s, 'id')) FROM generate_series(1, %s)",
-                        (f"public.{table}", len(rows)),
-                    )] if rows else []
-                    for table, rows in (
-                        ("ebook", plan.ebooks), ("source", plan.sources), ("author", plan.authors),
-                        ("series", plan.series), ("language", plan.languages), ("genre", plan.genres),
-                        ("format", plan.formats),
+            for table, rows in tables.items():
+                ids: list[int] = []
+                if rows:
+                    # One call for the name, not one for each id.
+                    name = self.connection.execute(
+                        "SELECT pg_get_serial_sequence(%s, 'id')", (f"public.{table}",)
+                    ).fetchone()
+                    row = (
+                        name
+                        and self.connection.execute(
+                            "SELECT array_agg(nextval(%s::regclass)) FROM generate_series(1, %s)", (name[0], len(rows))
+                        ).fetchone()
                     )
-                )
-            )  # fmt: skip
+                    ids = list(row[0]) if row else []
+                drawn.append(ids)
+        return Ids(*drawn)
 
-    def place(self, pipeline: str, partition: str, placements: Sequence[Placement]) -> int | None:
-        """Announce and place files; the announcement's id. What was placed goes again when one fails."""
+    @contextmanager
+    def placing(self, pipeline: str, partition: str, placements: Sequence[Placement]) -> Iterator[Callable[[], None]]:
+        """Announce files and place them beside the block, which calls what it is given before it commits.
+
+        The file system and the database work at the same time. When the block or the placing fails, what was
+        placed is taken away again; should that fail too, the announcement stays, and the next load sees to it.
+        """
         if not placements:
-            return None
-        files = [describe(p) for p in placements]
-        announced = self.journal.plan_placement(pipeline, partition, self.folder.mode, files)
-        try:
-            self.folder.place(placements)
-        except BaseException:
-            self.withdraw(announced, placements)
-            raise
-        return announced
-
-    def withdraw(self, announced: int | None, placements: Sequence[Placement]) -> None:
-        """Remove placed files whose rows will not come. Best effort: the next load finds what is left."""
-        if announced is None:
+            yield lambda: None
             return
-        with suppress(BookpipeError, OSError):
-            self.folder.remove(self.folder.mode, [describe(p) for p in placements])
-            self.journal.forget_placement(announced)
+        files = [self.folder.describe(p) for p in placements]
+        announced = self.journal.plan_placement(pipeline, partition, self.folder.mode, files)
+        with ThreadPoolExecutor(1, "place_files") as thread:
+            placed = thread.submit(self.folder.place, placements)
+
+            def finish() -> None:
+                placed.result()
+                self.journal.forget_placement(announced)
+
+            try:
+                yield finish
+            except BaseException:
+                wait([placed])
+                with suppress(BookpipeError):
+                    # Asked of the server: the end of the transaction may be what was lost, and without a
+                    # connection there is no loader lock.
+                    if self.journal.is_planned(announced):
+                        failure = placed.exception()
+                        if failure is None:
+                            self.folder.take_back(placements)
+                        # After other failures what was placed may be there still.
+                        if failure is None or isinstance(failure, NameTakenError):
+                            self.journal.forget_placement(announced)
+                raise
 
     def insert(
         self,
@@ -121,7 +150,7 @@ class Writer:
         ids: Ids,
         base_dirs: Sequence[str],
         locations: Sequence[str],
-        announced: int | None,
+        finish_files: Callable[[], None],
         counts: LoadCounts,
         pipeline: str,
         partition: str,
@@ -131,9 +160,9 @@ class Writer:
 
         Raises ChangedMeanwhileError when the application made one of the new authors, series or sources.
         """
-        with translating("writing the batch"), self.connection.transaction():
-            self.connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'".encode())
-            self.connection.execute(f"LOCK TABLE {', '.join(LOCKED_TABLES)} IN SHARE ROW EXCLUSIVE MODE".encode())
+        with translating("writing the batch"), _noticing_deletions(), self.connection.transaction():
+            self.lock_tables(OWNERS_LOCKED_TABLES if self.rights.owns_tables else LOCKED_TABLES)
+            self._update_changed(plan)  # first: what a changed source was may come back from another file
             self._check_unchanged(plan)
             row = self.connection.execute("SELECT clock_timestamp()::timestamp").fetchone()
             assert row is not None
@@ -147,12 +176,27 @@ class Writer:
                 copy_table(self.connection, "ebook_authors", rows.links(plan, ids, "author"))
             copy_table(self.connection, "ebook_genres", rows.links(plan, ids, "genre"))
             copy_table(self.connection, "source", rows.sources(plan, ids, locations))
-            self._update_changed(plan)
             self.journal.add_created(load, "author", ids.authors)
             self.journal.add_created(load, "series", ids.series)
-            if announced is not None:
-                self.journal.forget_placement(announced)
             self._journal_rows(plan, ids, load)
+            finish_files()
+
+    def lock_tables(self, names: Sequence[str]) -> None:
+        """Keep everybody else from writing into these tables until the transaction ends; reading goes on.
+
+        The application takes its locks in orders of its own, so that it may come to wait for one of ours while
+        we wait for one of its. Then we let go and try again, before PostgreSQL ends one of the two.
+        """
+        self.connection.execute(f"SET LOCAL lock_timeout = '{SHORT_WAIT}'".encode())
+        for attempt in range(LOCK_ATTEMPTS):
+            try:
+                with self.connection.transaction():
+                    self.connection.execute(f"LOCK TABLE {', '.join(names)} IN SHARE ROW EXCLUSIVE MODE".encode())
+                break
+            except errors.LockNotAvailable:
+                if attempt == LOCK_ATTEMPTS - 1:
+                    raise
+        self.connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'".encode())
 
     def _check_unchanged(self, plan: BookPlan) -> None:
         now = Known()
@@ -246,19 +290,28 @@ class Writer:
         )
 
 
+@contextmanager
+def _noticing_deletions() -> Iterator[None]:
+    """A row that the plan refers to is gone: that is a change of the application's, too."""
+    try:
+        yield
+    except errors.ForeignKeyViolation as error:
+        raise ChangedMeanwhileError("MyBookshelf2 deleted rows the batch refers to: the batch is redone.") from error
+
+
 class _Rows:
     """The plan as Arrow tables of the target's columns. All texts are final."""
 
     def __init__(self, user_id: int, start: datetime) -> None:
         self.user_id = user_id
-        self.start = start
+        self.start_us = (start - datetime(1970, 1, 1)) // timedelta(microseconds=1)
 
     def _audit(self, n: int) -> dict[str, pa.Array]:
         # Every row has its own time: the front page orders by it alone, so ties would make pages overlap.
-        created = pa.array([self.start + timedelta(microseconds=i) for i in range(n)], pa.timestamp("us"))
-        user = pa.array([self.user_id] * n, pa.int64())
+        created = pa.array(range(self.start_us, self.start_us + n), pa.int64()).cast(pa.timestamp("us"))
+        user = pa.repeat(pa.scalar(self.user_id, pa.int64()), n)
         return {
-            "version_id": pa.array([1] * n, pa.int32()),
+            "version_id": pa.repeat(pa.scalar(1, pa.int32()), n),
             "created": created,
             "modified": created,
             "created_by_id": user,

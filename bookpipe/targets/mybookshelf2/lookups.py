@@ -5,7 +5,7 @@ from typing import Any
 
 from bookpipe.model.book_plans import SEPARATOR, Known, author_key, book_key, source_key
 from bookpipe.targets.mybookshelf2.journal import Journal
-from bookpipe.targets.postgres import Connection, translating
+from bookpipe.targets.postgres import Connection, as_array, joined, translating
 
 Name = tuple[str, str | None]
 
@@ -13,9 +13,9 @@ Name = tuple[str, str | None]
 def look_up_sources(connection: Connection, known: Known, files: Sequence[tuple[str, int]]) -> None:
     """(sha1, size) -> source id. Where several sources have the same bytes, the oldest."""
     rows = connection.execute(
-        "SELECT k.hash, k.size, min(s.id) FROM unnest(%s::text[], %s::int[]) AS k(hash, size) "
-        "JOIN source s ON s.size = k.size AND s.hash = k.hash GROUP BY 1, 2",
-        ([sha1 for sha1, _ in files], [size for _, size in files]),
+        f"SELECT k.hash, k.size, min(s.id) FROM unnest({as_array('text')}, {as_array('int')}) AS k(hash, size) "
+        "JOIN source s ON s.size = k.size AND s.hash = k.hash GROUP BY 1, 2".encode(),
+        (joined(sha1 for sha1, _ in files), joined(size for _, size in files)),
     )
     for sha1, size, source in rows:
         known.sources[source_key(sha1, size)] = source
@@ -24,15 +24,14 @@ def look_up_sources(connection: Connection, known: Known, files: Sequence[tuple[
 def look_up_authors(connection: Connection, known: Known, names: Sequence[Name]) -> None:
     """Exact and case-sensitive on both names; no first name means IS NULL, as the application asks."""
     rows = connection.execute(
-        "SELECT k.last, k.first, min(a.id) FROM unnest(%s::text[], %s::text[]) AS k(last, first) "
-        "JOIN author a ON a.last_name = k.last AND a.first_name = k.first WHERE k.first IS NOT NULL GROUP BY 1, 2 "
-        "UNION ALL "
-        "SELECT k.last, NULL, min(a.id) FROM unnest(%s::text[]) AS k(last) "
-        "JOIN author a ON a.last_name = k.last AND a.first_name IS NULL GROUP BY 1",
+        f"SELECT k.last, k.first, min(a.id) FROM unnest({as_array('text')}, {as_array('text')}) AS k(last, first) "
+        "JOIN author a ON a.last_name = k.last AND a.first_name = k.first GROUP BY 1, 2 UNION ALL "
+        f"SELECT k.last, NULL, min(a.id) FROM unnest({as_array('text')}) AS k(last) "
+        "JOIN author a ON a.last_name = k.last AND a.first_name IS NULL GROUP BY 1".encode(),
         (
-            [last for last, first in names if first is not None],
-            [first for _, first in names if first is not None],
-            [last for last, first in names if first is None],
+            joined(last for last, first in names if first is not None),
+            joined(first for _, first in names if first is not None),
+            joined(last for last, first in names if first is None),
         ),
     )
     for last, first, author in rows:
@@ -42,9 +41,9 @@ def look_up_authors(connection: Connection, known: Known, names: Sequence[Name])
 def look_up_series(connection: Connection, known: Known, titles: Sequence[str]) -> None:
     """Whatever the case, as the application's engine asks."""
     rows = connection.execute(
-        "SELECT k.title, min(s.id) FROM unnest(%s::text[]) AS k(title) "
-        "JOIN series s ON lower(s.title) = lower(k.title) GROUP BY 1",
-        (list(titles),),
+        f"SELECT k.title, min(s.id) FROM unnest({as_array('text')}) AS k(title) "
+        "JOIN series s ON lower(s.title) = lower(k.title) GROUP BY 1".encode(),
+        (joined(titles),),
     )
     for title, series in rows:
         known.series[title.lower()] = series
@@ -121,12 +120,50 @@ def look_up_joinable(connection: Connection, journal: Journal, known: Known, ori
             known.book_authors[f"{ebook}{SEPARATOR}{last}"] = ebook
 
 
+def still_there(connection: Connection, known: Known) -> bool:
+    """Whether the application has deleted none of the sources and ebooks in `known` since they were looked up."""
+    sources = {*known.sources.values(), *known.files.values()}
+    ebooks = {*known.books.values(), *known.source_ebooks.values()}
+    with translating("looking up what MyBookshelf2 has"):
+        row = connection.execute(
+            f"SELECT (SELECT count(*) FROM source WHERE id = ANY({as_array('bigint')})), "
+            f"(SELECT count(*) FROM ebook WHERE id = ANY({as_array('bigint')}))".encode(),
+            (joined(sources), joined(ebooks)),
+        ).fetchone()
+    return row == (len(sources), len(ebooks))
+
+
+def look_up_contents(connection: Connection, sources: Sequence[int]) -> dict[int, tuple[str, int]]:
+    """Source id -> (SHA-1, size) as its row has them."""
+    with translating("looking up sources"):
+        rows = connection.execute(
+            f"SELECT id, hash, size FROM source WHERE id = ANY({as_array('bigint')})".encode(), (joined(sources),)
+        )
+        return {source: (sha1, size) for source, sha1, size in rows}
+
+
+def named_files(connection: Connection, paths: Sequence[str]) -> set[str]:
+    """Which of these paths under the book folder belong to a source or are an ebook's cover.
+
+    Reads both tables whole (neither column has an index): for repairs, not for every load.
+    """
+    if not paths:
+        return set()
+    with translating("looking up files"):
+        rows = connection.execute(
+            f"SELECT path FROM unnest({as_array('text')}) AS path WHERE path IN "
+            "(SELECT location FROM source UNION ALL SELECT cover FROM ebook WHERE cover IS NOT NULL)".encode(),
+            (joined(paths),),
+        )
+        return {row[0] for row in rows}
+
+
 def taken_base_dirs(connection: Connection, base_dirs: Sequence[str]) -> set[str]:
     """Which of these folders an ebook already has."""
     with translating("looking up folders"):
         rows = connection.execute(
-            "SELECT DISTINCT k.base_dir FROM unnest(%s::text[]) AS k(base_dir) "
-            "JOIN ebook e ON hashtext(e.base_dir) = hashtext(k.base_dir) AND e.base_dir = k.base_dir",
-            (list(base_dirs),),
+            f"SELECT DISTINCT k.base_dir FROM unnest({as_array('text')}) AS k(base_dir) "
+            "JOIN ebook e ON hashtext(e.base_dir) = hashtext(k.base_dir) AND e.base_dir = k.base_dir".encode(),
+            (joined(base_dirs),),
         )
         return {row[0] for row in rows}

@@ -1,15 +1,17 @@
 """A MyBookshelf2 installation: its database and its book folder."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from psycopg import errors
 
 from bookpipe.model.secrets import Secret
 from bookpipe.targets import postgres
 from bookpipe.targets.mybookshelf2 import tables
 from bookpipe.targets.mybookshelf2.journal import Journal
-from bookpipe.targets.mybookshelf2.load import LOADER_LOCK, Writer
+from bookpipe.targets.mybookshelf2.load import LOADER_LOCK, SHORT_WAIT, Writer
 from bookpipe.targets.mybookshelf2.storage import BookFolder, parse_link_prefix
 from bookpipe.targets.postgres import Connection, translating
 
@@ -54,11 +56,25 @@ class MyBookshelf2:
             tables.check_schema(connection)
             user_id = tables.find_user(connection, self.user)
             rights = tables.find_rights(connection)
-            with translating("waiting for other loaders"):
-                # A session lock: it ends with the connection, however this process ends.
+            _wait_for_other_loaders(connection)
+            with self.folder.locked():
+                journal = Journal(connection, rights)
+                journal.create()
+                if self.create_indexes and rights.may_index:
+                    tables.create_indexes(connection)
+                yield Writer(connection, journal, self.folder, rights, user_id)
+
+
+def _wait_for_other_loaders(connection: Connection) -> None:
+    """Take the loader lock. A session lock: it ends with the connection, however this process ends.
+
+    Waits are short, one after the other: a statement that waits holds a snapshot, and a loader that is making
+    indexes waits until all older snapshots are gone. One long wait would be a deadlock of the two.
+    """
+    with translating("waiting for other loaders"):
+        connection.execute(f"SET lock_timeout = '{SHORT_WAIT}'".encode())
+        while True:
+            with suppress(errors.LockNotAvailable):
                 connection.execute("SELECT pg_advisory_lock(%s)", (LOADER_LOCK,))
-            journal = Journal(connection, rights)
-            journal.create()
-            if self.create_indexes and rights.owns_tables:
-                tables.create_indexes(connection)
-            yield Writer(connection, journal, self.folder, rights, user_id)
+                break
+        connection.execute("RESET lock_timeout")

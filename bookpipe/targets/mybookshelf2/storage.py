@@ -6,10 +6,13 @@ file appears under its final name at once or not at all.
 
 import contextlib
 import errno
+import fcntl
+import filecmp
+import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from bookpipe.model.book_plans import Placement
@@ -72,6 +75,20 @@ class BookFolder:
         if not os.access(self.root, os.W_OK | os.X_OK):
             raise translate(PermissionError(errno.EACCES, "no right to write"), self.root)
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder against the other loaders of this machine for as long as this process lives.
+
+        The loader lock in the database ends when the connection breaks; this process may be placing files still.
+        """
+        folder = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+
     def link_target(self, path: bytes) -> bytes:
         """What a symbolic link to `path` says: its absolute path as the application's container sees it."""
         if self.link_prefix:
@@ -90,23 +107,32 @@ class BookFolder:
 
     def is_taken(self) -> Callable[[str], bool]:
         """A test whether something is at a relative path already, or a link or file stands in its way."""
-        clear: dict[str, bool] = {}
-
-        def parent_clear(folder: str) -> bool:
-            if folder not in clear:
-                parent = os.path.dirname(folder)
-                ok = not parent or parent_clear(parent)
-                if ok:
-                    with contextlib.suppress(FileNotFoundError):
-                        ok = stat.S_ISDIR(os.lstat(f"{self.root}/{folder}").st_mode)
-                clear[folder] = ok
-            return clear[folder]
+        kind = self._kinds()
 
         def taken(path: str) -> bool:
-            parent = os.path.dirname(path)
-            return (bool(parent) and not parent_clear(parent)) or os.path.lexists(f"{self.root}/{path}")
+            parent = kind(path.rpartition("/")[0])
+            return parent != "nothing" and (parent != "folder" or os.path.lexists(f"{self.root}/{path}"))
 
         return taken
+
+    def _kinds(self) -> Callable[[str], str]:
+        """What is at a relative path: "folder", "nothing", or "in the way": a link or file there, or above it."""
+        kinds: dict[str, str] = {"": "folder"}
+
+        def kind(folder: str) -> str:
+            found = kinds.get(folder)
+            if found is None:
+                found = kind(folder.rpartition("/")[0])
+                if found == "folder":
+                    try:
+                        is_folder = stat.S_ISDIR(os.lstat(f"{self.root}/{folder}").st_mode)
+                        found = "folder" if is_folder else "in the way"
+                    except FileNotFoundError:
+                        found = "nothing"
+                kinds[folder] = found
+            return found
+
+        return kind
 
     def stands_for(self, location: str, path: bytes, size: int) -> bool:
         """Whether the file at `location` is the link or copy that placing `path` would make."""
@@ -116,20 +142,47 @@ class BookFolder:
             if self.mode == "symlink":
                 return stat.S_ISLNK(status.st_mode) and os.readlink(full) == self.link_target(path)
             if self.mode == "hardlink":
-                return os.path.samestat(status, os.lstat(path))
+                return os.path.samestat(status, os.stat(path))  # a link in the library is followed, as by `place`
             return stat.S_ISREG(status.st_mode) and status.st_size == size
         except OSError:
             return False
 
+    def may_replace(self, location: str, contents: Collection[tuple[str, int]]) -> bool:
+        """Whether what is at `location` can only be bookpipe's: nothing, a symbolic link (the application makes
+        none), or a file with one of these contents (SHA-1, size). Never so through a linked folder."""
+        if self._kinds()(os.path.dirname(location)) == "in the way":
+            return False
+        full = f"{self.root}/{location}"
+        try:
+            status = os.lstat(full)
+            if stat.S_ISLNK(status.st_mode):
+                return True
+            wanted = {sha1 for sha1, size in contents if size == status.st_size}
+            return stat.S_ISREG(status.st_mode) and bool(wanted) and _sha1(full) in wanted
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            raise translate(error, full) from error
+
     def place(self, placements: Sequence[Placement]) -> None:
-        """Put every file at its location. Raises NameTakenError when something is there already."""
+        """Put every file at its location: all of them, or none.
+
+        Raises NameTakenError when something is there already.
+        """
         owner = self._owner()
         made: set[str] = set()
-        for placement in placements:
-            folder = os.path.dirname(placement.location)
-            if folder not in made:
-                self._make_folder(folder, made, owner)
-            self._place_one(placement, f"{self.root}/{placement.location}")
+        placed = 0
+        try:
+            for placement in placements:
+                folder = os.path.dirname(placement.location)
+                if folder not in made:
+                    self._make_folder(folder, made, owner)
+                self._place_one(placement, f"{self.root}/{placement.location}")
+                placed += 1
+        except BaseException:
+            self.take_back(placements[:placed])
+            self.remove_empty(made)
+            raise
 
     def _owner(self) -> tuple[int, int] | None:
         """Who new folders must belong to: the application writes covers and uploads into them. None: this user."""
@@ -168,7 +221,17 @@ class BookFolder:
 
     def _copy(self, path: bytes, full: str) -> None:
         part = full + PART
-        shutil.copyfile(path, os.fsencode(part))
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(part)  # it may be a link, through which nothing is written
+            shutil.copyfile(path, os.fsencode(part))
+            self._put(part, full)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(part)
+
+    @staticmethod
+    def _put(part: str, full: str) -> None:
         try:
             os.link(part, full)  # unlike rename, a link never replaces what is there
         except OSError as error:
@@ -176,19 +239,15 @@ class BookFolder:
                 raise
             os.close(os.open(full, os.O_CREAT | os.O_EXCL | os.O_WRONLY))  # a file system without hard links
             os.replace(part, full)
-            return
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(part)
 
     def replace(self, location: str, path: bytes) -> None:
         """Let a file bookpipe placed stand for `path` from now on; it is never missing in between."""
         full = f"{self.root}/{location}"
         part = full + PART
+        self._make_folder(os.path.dirname(location), set(), self._owner())
         try:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(part)
-            os.makedirs(os.path.dirname(full), exist_ok=True)
             if self.mode == "symlink":
                 os.symlink(self.link_target(path), os.fsencode(part))
             elif self.mode == "hardlink":
@@ -199,33 +258,50 @@ class BookFolder:
         except OSError as error:
             raise translate(error, full) from error
 
-    def remove(self, mode: str, files: Sequence[tuple[str, str]]) -> int:
-        """Take away leftovers of a placement whose rows never came: files that still are what was placed, and
-        the folders that are empty then. `files` as Journal.plan_placement had them. How many were removed."""
+    def take_back(self, placements: Sequence[Placement]) -> None:
+        """Remove what `place` put there a moment ago, and the folders that are empty then."""
+        for placement in placements:
+            if self.stands_for(placement.location, placement.path, placement.size):
+                self._unlink(placement.location)
+        self.remove_empty({os.path.dirname(placement.location) for placement in placements})
+
+    def remove_leftovers(self, mode: str, files: Sequence[tuple[str, str]]) -> int:
+        """Remove what a load that died had placed, and the folders that are empty then; how many files it was.
+
+        `files` as Journal.plan_placement had them. How far that load came is not known, so somebody else's file
+        may be at any of these names by now: a copy is removed only while it has the bytes of its original.
+        """
         removed = 0
-        folders: dict[str, None] = {}
-        placed = BookFolder(Path(self.root).parent, mode, self.link_prefix)
+        placed = BookFolder(Path(self.root).parent, mode)  # what links said is announced: it needs no translation
+        kind = self._kinds()
         for location, stood_for in files:
+            if kind(os.path.dirname(location)) != "folder":
+                continue
             full = f"{self.root}/{location}"
             size, _, name = stood_for.partition(":")
-            with contextlib.suppress(OSError):
-                os.unlink(full + PART)
-            if placed.stands_for(location, bytes.fromhex(name), int(size)) or self._is_placeholder(mode, full):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(full)
-                    removed += 1
-            folders[os.path.dirname(location)] = None
-        self.remove_empty(folders)
+            path = bytes.fromhex(name)
+            unfinished = self._unlink(location + PART)
+            stands = placed.stands_for(location, path, int(size))
+            if stands and mode == "copy":
+                stands = _same_bytes(full, path)
+            # Where hard links are impossible a copy's name is taken first, by an empty file.
+            if stands or (unfinished and mode == "copy" and os.path.isfile(full) and os.lstat(full).st_size == 0):
+                removed += self._unlink(location)
+        self.remove_empty(dict.fromkeys(os.path.dirname(location) for location, _ in files))
         return removed
 
-    @staticmethod
-    def _is_placeholder(mode: str, full: str) -> bool:
+    def _unlink(self, location: str) -> bool:
+        """Remove a file; False when it was not there."""
+        full = f"{self.root}/{location}"
         try:
-            return mode == "copy" and os.lstat(full).st_size == 0
-        except OSError:
+            os.unlink(full)
+            return True
+        except FileNotFoundError:
             return False
+        except OSError as error:
+            raise translate(error, full) from error
 
-    def remove_empty(self, folders: Sequence[str] | dict[str, None]) -> None:
+    def remove_empty(self, folders: Iterable[str]) -> None:
         """Remove these folders and their parents as far as they are empty."""
         for start in folders:
             folder = start
@@ -238,7 +314,22 @@ class BookFolder:
                     break
                 folder = os.path.dirname(folder)
 
+    def describe(self, placement: Placement) -> tuple[str, str]:
+        """A placement as the journal keeps it: location, and "size:path in hex", for a link the path that it says."""
+        path = self.link_target(placement.path) if self.mode == "symlink" else placement.path
+        return placement.location, f"{placement.size}:{path.hex()}"
 
-def describe(placement: Placement) -> tuple[str, str]:
-    """A placement as the journal keeps it: location, and "size:path in hex"."""
-    return placement.location, f"{placement.size}:{placement.path.hex()}"
+
+def _sha1(path: str) -> str:
+    digest = hashlib.sha1(usedforsecurity=False)
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _same_bytes(one: str, other: bytes) -> bool:
+    try:
+        return filecmp.cmp(os.fsencode(one), other, shallow=False)
+    except OSError:
+        return False

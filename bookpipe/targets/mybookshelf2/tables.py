@@ -1,6 +1,9 @@
 """The tables of MyBookshelf2 a loader touches, and whether a database has them."""
 
+from contextlib import suppress
 from dataclasses import dataclass
+
+from psycopg import errors
 
 from bookpipe.model.errors import ConfigError
 from bookpipe.targets.postgres import Connection, translating
@@ -35,6 +38,8 @@ INDEXES = {
     "bookpipe_ebook_base_dir": ("ebook", "(hashtext(base_dir))"),
 }
 
+INDEX_WAIT = "10s"
+
 # Row-level full-text triggers that would rewrite every new row once for itself and once for each author.
 INSERT_TRIGGERS = {"ebook": "ebook_ts_insert", "ebook_authors": "ebook_ts_update"}
 
@@ -43,7 +48,8 @@ INSERT_TRIGGERS = {"ebook": "ebook_ts_insert", "ebook_authors": "ebook_ts_update
 class Rights:
     """What the role may do beyond reading and inserting."""
 
-    owns_tables: bool  # may set triggers aside and create indexes
+    owns_tables: bool  # may set triggers aside
+    may_index: bool
     journal: str | None  # prefix of the journal's tables, None: nowhere to create them
 
 
@@ -97,7 +103,10 @@ def find_rights(connection: Connection) -> Rights:
                      WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r'
                        AND c.relname IN ('ebook', 'ebook_authors', 'source', 'author', 'series')),
                    to_regnamespace('bookpipe') IS NOT NULL
-                       AND has_schema_privilege(to_regnamespace('bookpipe')::oid, 'USAGE, CREATE'),
+                       AND has_schema_privilege(to_regnamespace('bookpipe')::oid, 'USAGE')
+                       AND (has_schema_privilege(to_regnamespace('bookpipe')::oid, 'CREATE') OR EXISTS (
+                           SELECT FROM pg_class c  -- a journal that somebody else made
+                            WHERE c.relnamespace = to_regnamespace('bookpipe') AND c.relname = 'placement')),
                    to_regnamespace('bookpipe') IS NULL
                        AND has_database_privilege(current_database(), 'CREATE'),
                    has_schema_privilege('public', 'CREATE'),
@@ -112,11 +121,14 @@ def find_rights(connection: Connection) -> Rights:
         journal = "bookpipe."
     else:
         journal = None
-    return Rights(bool(owns), journal)
+    return Rights(bool(owns), bool(owns and public), journal)
 
 
 def create_indexes(connection: Connection) -> list[str]:
-    """Create what is missing of INDEXES; the names created. The application's writes go on meanwhile."""
+    """Create what is missing of INDEXES; the names created. The application's writes go on meanwhile.
+
+    Each has to wait for all transactions of others that began before: too long a one, and the rest is left out.
+    """
     with translating("creating indexes"):
         rows = connection.execute(
             "SELECT c.relname, i.indisvalid FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid "
@@ -127,8 +139,12 @@ def create_indexes(connection: Connection) -> list[str]:
         for name, ok in rows:
             if not ok:  # an earlier CONCURRENTLY that was interrupted
                 connection.execute(f"DROP INDEX public.{name}".encode())
-        created = [name for name in INDEXES if name not in valid]
-        for name in created:
-            table, columns = INDEXES[name]
-            connection.execute(f"CREATE INDEX CONCURRENTLY {name} ON public.{table} {columns}".encode())
+        created = []
+        connection.execute(f"SET lock_timeout = '{INDEX_WAIT}'".encode())
+        with suppress(errors.LockNotAvailable):  # a backup, say; a later load tries again
+            for name, (table, columns) in INDEXES.items():
+                if name not in valid:
+                    connection.execute(f"CREATE INDEX CONCURRENTLY {name} ON public.{table} {columns}".encode())
+                    created.append(name)
+        connection.execute("RESET lock_timeout")
         return created

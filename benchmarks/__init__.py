@@ -1,0 +1,1 @@
+"""Benchmarks: what bookpipe needs, as a ratio to a limit measured in the same run."""

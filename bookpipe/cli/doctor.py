@@ -1,0 +1,98 @@
+"""What `bookpipe doctor` looks at and shows. It changes nothing, and needs no Dagster."""
+
+import os
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bookpipe.model.errors import BookpipeError
+from bookpipe.model.findings import Finding, failure
+from bookpipe.model.secrets import redact
+from bookpipe.pipelines.configured import mybookshelf2
+from bookpipe.settings import Settings, help_of
+from bookpipe.sources.calibre import CalibreLibrary
+from bookpipe.sources.calibre_health import examine_library
+from bookpipe.targets.mybookshelf2.health import examine
+
+LOCK_TIMEOUT_S = 3.0  # a person is waiting; a load waits longer
+
+_LIBRARY = "BOOKPIPE_CALIBRE_LIBRARY"
+_URL = "BOOKPIPE_MYBOOKSHELF2_URL"
+_DATA_DIR = "BOOKPIPE_MYBOOKSHELF2_DATA_DIR"
+
+
+def diagnose(settings: Settings) -> list[Finding]:
+    """Findings about bookpipe's own folder, then every source, then every target. Raises nothing for what is wrong."""
+    library = CalibreLibrary(settings.calibre_library, LOCK_TIMEOUT_S) if settings.calibre_library else None
+    if library is None:
+        source = [Finding("Calibre", None, f"not configured: {_LIBRARY} is not set", _to_set(_LIBRARY))]
+    else:
+        source = examine_library(library)
+    return [_state(settings), *source, *_mybookshelf2(settings, library)]
+
+
+def _to_set(*names: str) -> str:
+    return " ".join(f"To use it, set {name} in .env: {help_of(name)}" for name in names)
+
+
+def _state(settings: Settings) -> Finding:
+    """The state file and Dagster's home are made when missing, so the nearest folder that is there must be writable."""
+    folders = dict.fromkeys((settings.home, settings.state_path.parent))
+    for folder in folders:
+        there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+        if not os.path.isdir(there) or not os.access(there, os.W_OK | os.X_OK):
+            why = "cannot be written" if os.path.isdir(there) else "is no folder"
+            return Finding(
+                "bookpipe: state", False, f"{there} {why}",
+                f"bookpipe keeps its state in {folder}: give this user the right to write there, or set "
+                f"{'DAGSTER_HOME' if folder == settings.home else 'BOOKPIPE_STATE_URL'} to another place.",
+            )  # fmt: skip
+    return Finding("bookpipe: state", True, f"can be kept in {settings.state_path}")
+
+
+def _mybookshelf2(settings: Settings, library: CalibreLibrary | None) -> list[Finding]:
+    given = {_URL: settings.mybookshelf2_url, _DATA_DIR: settings.mybookshelf2_data_dir}
+    unset = [name for name, value in given.items() if not value]
+    if len(unset) == len(given):
+        detail = f"not configured: {' and '.join(unset)} are not set"
+        return [Finding("MyBookshelf2", None, detail, _to_set(*unset))]
+    if unset:
+        return [Finding("MyBookshelf2", False, f"half configured: {unset[0]} is not set", _to_set(*unset))]
+    try:
+        target = mybookshelf2(settings)
+    except BookpipeError as error:
+        return [failure("MyBookshelf2: settings", error)]
+    return examine(target, library.path if library else None, _count(library))
+
+
+def _count(library: CalibreLibrary | None) -> int | None:
+    """How many books would be loaded, None when the library cannot say: that is a finding of its own already."""
+    try:
+        return library.count_books() if library else None
+    except BookpipeError:
+        return None
+
+
+_SHOWN = {True: ("OK", "green"), False: ("FAIL", "bold red"), None: ("-", "dim")}
+
+
+def print_findings(findings: Iterable[Finding], console: Console) -> None:
+    """A table of what was found, and a last line that counts what failed."""
+    findings = list(findings)
+    table = Table(show_lines=False, pad_edge=False, box=None, padding=(0, 2, 0, 0))
+    for header in ("", "subject", "detail", "what to do"):
+        table.add_column(header, overflow="fold", no_wrap=header == "")
+    for finding in findings:
+        word, style = _SHOWN[finding.ok]
+        texts = (finding.subject, finding.detail, finding.remedy)
+        table.add_row(Text(word, style), *(Text(_printable(text)) for text in texts))
+    console.print(table)
+    failed = sum(finding.ok is False for finding in findings)
+    console.print(Text(f"{failed} of {len(findings)} failed." if failed else "Nothing is wrong.", "bold"))
+
+
+def _printable(text: str) -> str:
+    """Without passwords, and with what no terminal can show (bytes of a path that are not UTF-8) replaced."""
+    return redact(text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,0 +1,33 @@
+"""Sources and targets as the settings name them."""
+
+from bookpipe.resolve.books import BookOptions
+from bookpipe.settings import Settings, require
+from bookpipe.sources.calibre import CalibreLibrary
+from bookpipe.targets.mybookshelf2.server import MyBookshelf2
+
+
+def calibre_library(settings: Settings) -> CalibreLibrary:
+    """The configured library; ConfigError naming the setting when there is none."""
+    return CalibreLibrary(require(settings, "calibre_library"))
+
+
+def mybookshelf2(settings: Settings) -> MyBookshelf2:
+    """The configured MyBookshelf2; ConfigError naming the setting when there is none."""
+    return MyBookshelf2(
+        url=require(settings, "mybookshelf2_url"),
+        data_dir=require(settings, "mybookshelf2_data_dir"),
+        user=settings.mybookshelf2_user,
+        file_mode=settings.file_mode,
+        link_prefix=settings.link_prefix,
+        create_indexes=settings.create_indexes,
+    )
+
+
+def book_options(settings: Settings) -> BookOptions:
+    """What a load may create."""
+    return BookOptions(
+        create_languages=settings.create_languages,
+        create_formats=settings.create_formats,
+        create_genres=settings.create_genres,
+        default_language=settings.default_language,
+    )

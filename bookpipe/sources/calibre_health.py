@@ -1,0 +1,189 @@
+"""Whether a Calibre library can be read, and what of it to mend first. Nothing is written."""
+
+import os
+import re
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+from bookpipe.model.errors import BookpipeError
+from bookpipe.model.findings import Finding, failure
+from bookpipe.runtime.files import real_path
+from bookpipe.sources import calibre_db
+from bookpipe.sources.calibre import CalibreLibrary, find_file
+
+SAMPLE = 20  # files, spread over the ids: enough to notice a share that is not mounted or a right that is missing
+MOUNTS = Path("/proc/mounts")
+
+# File systems whose reads cross a network, as /proc/mounts names them. FUSE ones are "fuse.<program>".
+_NETWORK = {
+    *("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "ncpfs", "davfs"),
+    *("fuse.sshfs", "fuse.rclone", "fuse.s3fs", "fuse.glusterfs", "fuse.ceph", "fuse.davfs2", "fuse.gvfsd-fuse"),
+}
+
+
+def examine_library(library: CalibreLibrary) -> list[Finding]:
+    """Findings about the folder, its database, its books, a sample of its files and its file system, in this order.
+
+    Waits for a locked database as long as the library's `timeout_s`. Raises nothing for what is wrong with a library.
+    """
+    folder = _folder(library)
+    subjects = ("Calibre: metadata.db", "Calibre: books", "Calibre: files", "Calibre: file system")
+    if not folder.ok:
+        return [folder, *(Finding(s, None, "skipped: the folder comes first") for s in subjects)]
+    database = _database(library)
+    if not database.ok:
+        unread = [Finding(s, None, "skipped: metadata.db comes first") for s in subjects[1:3]]
+    else:
+        unread = [_books(library), _files(library)]
+    return [folder, database, *unread, _file_system(library.path)]
+
+
+def _folder(library: CalibreLibrary) -> Finding:
+    subject = "Calibre: folder"
+    if not os.path.isdir(library.path):
+        what = "is no folder" if os.path.lexists(library.path) else "is not there, or this user may not see it"
+        return Finding(
+            subject, False, f"{library.path} {what}",
+            "Set BOOKPIPE_CALIBRE_LIBRARY to the folder that holds metadata.db.",
+        )  # fmt: skip
+    try:
+        with os.scandir(library.path) as entries:
+            next(entries, None)
+        readable = os.access(library.path, os.R_OK | os.X_OK)
+        cause = "no right to read"
+    except OSError as error:
+        readable, cause = False, error.strerror or str(error)
+    if not readable:
+        return Finding(
+            subject, False, f"{library.path} cannot be read: {cause}", "Give this user the right to read and enter it."
+        )
+    return Finding(subject, True, str(library.path))
+
+
+def _database(library: CalibreLibrary) -> Finding:
+    subject = "Calibre: metadata.db"
+    try:
+        with calibre_db.reading(library.path, library.timeout_s) as db:
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            db.execute("SELECT id FROM books LIMIT 1").fetchone()
+    except BookpipeError as error:
+        return failure(subject, error)
+    detail = f"opens read-only, not locked, format {version}"
+    if version > calibre_db.NEWEST_KNOWN_USER_VERSION:
+        return Finding(
+            subject, True, detail,
+            f"Newer than bookpipe knows ({calibre_db.NEWEST_KNOWN_USER_VERSION}), though all the tables it reads are "
+            "there: load one partition and look at it before loading the rest.",
+        )  # fmt: skip
+    return Finding(subject, True, detail)
+
+
+def _books(library: CalibreLibrary) -> Finding:
+    subject = "Calibre: books"
+    try:
+        books, bounds = library.count_books(), library.id_bounds()
+    except BookpipeError as error:
+        return failure(subject, error)
+    if bounds is None:
+        return Finding(subject, True, "none", "Is this the library you mean? Check BOOKPIPE_CALIBRE_LIBRARY.")
+    return Finding(subject, True, f"{books:,}, ids {bounds[0]} to {bounds[1]}")
+
+
+def _files(library: CalibreLibrary) -> Finding:
+    subject = "Calibre: files"
+    try:
+        sample = _sample(library)
+        inside = os.fsencode(os.path.realpath(library.path))
+        problems = [p for p in (_problem(inside, **row) for row in sample) if p]
+    except BookpipeError as error:
+        return failure(subject, error)
+    if not sample:
+        return Finding(subject, True, "no book has a file")
+    detail = f"{len(sample) - len(problems)} of {len(sample)} sampled files can be read"
+    if not problems:
+        return Finding(subject, True, detail)
+    detail += f"; book {problems[0]}"
+    if len(problems) == len(sample):
+        return Finding(
+            subject, False, detail, "Are all the library's folders there, is its disk or share mounted, and may this "
+            "user read the files in it?",
+        )  # fmt: skip
+    return Finding(subject, True, detail, "Such books are rejected, counted and listed; the others load.")
+
+
+def _sample(library: CalibreLibrary) -> list[dict[str, Any]]:
+    """The first file of up to SAMPLE books that have files, evenly spread over the ids: item, path and reason."""
+    bounds = library.id_bounds()
+    if bounds is None:
+        return []
+    low, high = bounds
+    with calibre_db.reading(library.path, library.timeout_s) as db:
+        found = {
+            db.execute(
+                "SELECT min(b.id) FROM books b WHERE b.id >= ? AND EXISTS (SELECT 1 FROM data d WHERE d.book = b.id)",
+                (low + (high - low) * n // (SAMPLE - 1),),
+            ).fetchone()[0]
+            for n in range(SAMPLE)
+        }
+    rows = (library.read(book, book).select(["item", "path", "reason"]).slice(0, 1) for book in sorted(found - {None}))
+    return [row for table in rows for row in table.to_pylist()]
+
+
+def _problem(inside: bytes, item: int, path: bytes | None, reason: str | None) -> str | None:
+    """Why a book's file cannot be read, None when it can. Only its first byte is read."""
+    if path is None:
+        return f"{item}: {reason}"
+    if not os.path.lexists(path):
+        found = find_file(path)
+        if not isinstance(found, bytes):
+            return f"{item}: {found}"
+        path = found
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)  # a pipe must not hang us
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                return f"{item}: not a file"
+            if not real_path(fd, path).startswith(inside + b"/"):
+                return f"{item}: the file is a link out of the library"
+            os.read(fd, 1)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        return f"{item}: {error.strerror}"
+    return None
+
+
+def _file_system(library: Path) -> Finding:
+    subject = "Calibre: file system"
+    if sys.platform != "linux":
+        return Finding(subject, None, "only looked up on Linux")
+    try:
+        kind = file_system_of(os.path.realpath(library), MOUNTS.read_text("utf-8", "surrogateescape"))
+    except OSError as error:
+        return Finding(subject, None, f"{MOUNTS} cannot be read: {error.strerror}")
+    if kind in _NETWORK:
+        return Finding(
+            subject, True, f"{kind}: a network file system",
+            "More BOOKPIPE_HASH_THREADS (16, say) hide its latency. Locks of another machine's Calibre may not be "
+            "seen: close Calibre there during a load.",
+        )  # fmt: skip
+    return Finding(subject, True, kind or "unknown")
+
+
+def file_system_of(path: str, mounts: str) -> str | None:
+    """The type of the file system that holds an absolute path, from the text of /proc/mounts; None when unknown.
+
+    The longest mount point wins, and of equal ones the last, which hides those before it.
+    """
+    best, found = "", None
+    for line in mounts.splitlines():
+        fields = line.split(" ")
+        if len(fields) < 3:
+            continue
+        # Blanks, tabs, newlines and backslashes are written as octal numbers.
+        point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), fields[1])
+        if (path == point or path.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
+            best, found = point, fields[2]
+    return found

@@ -1,0 +1,83 @@
+"""What an ebook says about itself: title, authors, languages, series, tags and where its cover is.
+
+One reader per family of formats. Each takes (size, read_at), reads the few kilobytes that hold metadata, and may
+raise anything on hostile bytes: `read_metadata` turns that into a status.
+"""
+
+from collections.abc import Callable
+
+from bookpipe.model.errors import BookpipeError
+from bookpipe.sources.ebook_metadata.covers import read_cover
+from bookpipe.sources.ebook_metadata.doc import read_doc
+from bookpipe.sources.ebook_metadata.epub import read_epub
+from bookpipe.sources.ebook_metadata.fb2 import read_fb2
+from bookpipe.sources.ebook_metadata.fields import EbookMetadata, EncryptedError, Status, UnreadableError, refused
+from bookpipe.sources.ebook_metadata.file_names import title_from_name
+from bookpipe.sources.ebook_metadata.html import read_html
+from bookpipe.sources.ebook_metadata.mobi import read_mobi, read_pdb
+from bookpipe.sources.ebook_metadata.office import read_docx, read_odt
+from bookpipe.sources.ebook_metadata.pdf import PdfReader
+from bookpipe.sources.ebook_metadata.rtf import read_rtf
+from bookpipe.sources.zip_directory import ReadAt
+
+__all__ = ["EbookMetadata", "PdfReader", "Status", "read_cover", "read_metadata", "title_from_name"]
+
+Reader = Callable[[int, ReadAt], EbookMetadata]
+
+# By kind, as ebook_types names it. The others say nothing: txt, djvu (a compressed chunk, rarely filled), chm, lit.
+_READERS: dict[str, Reader] = {
+    "epub": read_epub,
+    "fb2": read_fb2,
+    "fbz": read_fb2,
+    "mobi": read_mobi,
+    "prc": read_mobi,
+    "azw3": read_mobi,
+    "pdb": read_pdb,
+    "doc": read_doc,
+    "docx": read_docx,
+    "odt": read_odt,
+    "rtf": read_rtf,
+    "html": read_html,
+    "htm": read_html,
+}
+
+
+def read_metadata(
+    kind: str, data: bytes | bytearray | memoryview, size: int, read_at: ReadAt, *, pdf: PdfReader | None = None
+) -> EbookMetadata:
+    """What a file of `kind` (see `ebook_types.identify`) and `size` bytes says about its book.
+
+    `data` is the file or any beginning of it that is in memory; `read_at(offset, length)` is asked for what lies
+    beyond: a few blocks of a PDF, the directory (at most 16 MB) and one member (at most 4 MB) of a zip, at most a
+    megabyte of the others. Without `pdf`, PDFs are silent.
+
+    No bytes raise: hostile and damaged files are `unreadable`. What does raise is the world around them: an OSError
+    of `read_at`, and a BookpipeError when no process for PDFs can be started. Threads may call this at once.
+    """
+    reader = pdf.read if kind == "pdf" and pdf is not None else _READERS.get(kind)
+    if reader is None:
+        return EbookMetadata()
+    failures: list[OSError] = []
+
+    def read(offset: int, length: int) -> bytes:
+        length = max(0, min(length, size - offset))
+        if offset + length <= len(data) or not length:
+            return bytes(data[offset : offset + length])
+        try:
+            return read_at(offset, length)
+        except OSError as error:
+            failures.append(error)
+            raise
+
+    try:
+        return reader(size, read)
+    except EncryptedError as error:
+        return refused("encrypted", str(error))
+    except UnreadableError as error:
+        return refused("unreadable", str(error))
+    except BookpipeError:
+        raise
+    except Exception as error:  # any parser on any bytes; but the source's own failure is not the file's
+        if failures:
+            raise failures[0] from error
+        return refused("unreadable", f"{type(error).__name__}: {error}")

@@ -1,0 +1,85 @@
+"""HTML of any age: the title and the meta elements of the head, found without building a tree."""
+
+import html
+import re
+
+from bookpipe.sources.ebook_metadata.fields import EbookMetadata, found, people, people_in_list, split_tags
+from bookpipe.sources.ebook_metadata.text_encodings import decode_markup
+from bookpipe.sources.zip_directory import ReadAt
+
+MAX_HEAD = 64 << 10  # bytes
+_HEADS = (4 << 10, MAX_HEAD)  # bytes that are tried: mostly the body begins within the first
+
+_TITLE = re.compile(r"<title\b[^<>]*>([^<]*)", re.IGNORECASE)
+_BODY = re.compile("<body", re.IGNORECASE)
+_META = re.compile(r"<meta\b([^<>]*)", re.IGNORECASE)
+_ROOT = re.compile(r"<html\b([^<>]*)", re.IGNORECASE)
+_ATTRIBUTE = re.compile(r"""([\w:.-]{1,40})\s{0,10}=\s{0,10}(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""")
+_AUTHOR_LISTS = frozenset(("author", "authors"))
+_AUTHORS = frozenset(("dc.creator", "dc:creator", "dcterms.creator", "dc.creator.aut", "creator", "book:author"))
+_TITLES = frozenset(("dc.title", "dc:title", "dcterms.title"))
+_LANGUAGES = frozenset(("dc.language", "dc:language", "dcterms.language", "content-language", "language"))
+_TAGS = frozenset(("keywords", "dc.subject", "dc:subject", "dcterms.subject"))
+
+
+def read_html(size: int, read_at: ReadAt) -> EbookMetadata:
+    """Title, authors, languages and keywords. A file without any of them is silent."""
+    text = _head(size, read_at)
+    title = _TITLE.search(text)
+    lists: list[str] = []
+    authors: list[str] = []
+    languages: list[str] = []
+    tags: list[str] = []
+    titles = [html.unescape(title[1])] if title and title[1].strip() else []
+    for meta in _META.finditer(text):
+        attributes = _attributes(meta[1])
+        name = attributes.get("name") or attributes.get("http-equiv") or attributes.get("property", "")
+        content = attributes.get("content", "")
+        for names, values in ((_AUTHOR_LISTS, lists), (_AUTHORS, authors), (_TITLES, titles), (_LANGUAGES, languages),
+                              (_TAGS, tags)):  # fmt: skip
+            if name.lower() in names:
+                values.append(content)
+    root = _ROOT.search(text)
+    if root and not languages:
+        attributes = _attributes(root[1])
+        languages.append(attributes.get("lang") or attributes.get("xml:lang", ""))
+    return found(
+        title=next(iter(titles), None),
+        authors=people(*authors) if authors else (name for names in lists for name in people_in_list(names)),
+        languages=languages,
+        tags=split_tags(*tags),
+    )
+
+
+def _head(size: int, read_at: ReadAt) -> str:
+    """What stands before the body; the first 64 KB when no body begins there."""
+    text = ""
+    for limit in _HEADS:
+        text = _without_comments(decode_markup(read_at(0, min(size, limit))))
+        body = _BODY.search(text)
+        if body:
+            return text[: body.start()]
+        if limit >= size:
+            break
+    return text
+
+
+def _attributes(text: str) -> dict[str, str]:
+    attributes: dict[str, str] = {}
+    for match in _ATTRIBUTE.finditer(text):
+        name, *values = match.groups()
+        attributes.setdefault(name.lower(), html.unescape(next((value for value in values if value is not None), "")))
+    return attributes
+
+
+def _without_comments(text: str) -> str:
+    parts: list[str] = []
+    at = 0
+    while True:
+        start = text.find("<!--", at)
+        end = text.find("-->", start + 4) if start >= 0 else -1
+        if end < 0:
+            parts.append(text[at:start] if start >= 0 else text[at:])
+            return "".join(parts)
+        parts.append(text[at:start])
+        at = end + 3

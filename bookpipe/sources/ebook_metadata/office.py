@@ -1,0 +1,59 @@
+"""Zipped office documents: Office Open XML text (docx) and OpenDocument text (odt)."""
+
+from bookpipe.sources.ebook_metadata.fields import (
+    EbookMetadata,
+    EncryptedError,
+    UnreadableError,
+    found,
+    people_in_list,
+    split_tags,
+)
+from bookpipe.sources.ebook_metadata.hardened_xml import Element, child, children, parse_xml, text_of
+from bookpipe.sources.ebook_metadata.zip_members import ZipMembers
+from bookpipe.sources.zip_directory import ReadAt
+
+MAX_PART = 4 << 20  # bytes
+_THUMBNAIL = "Thumbnails/thumbnail.png"
+
+
+def read_docx(size: int, read_at: ReadAt) -> EbookMetadata:
+    """The core properties: title, creator, keywords, language. A document without them is silent."""
+    members = ZipMembers(size, read_at)
+    entry = members.find("docProps/core.xml")
+    if entry is None:
+        return found()
+    core = parse_xml(members.read(entry, MAX_PART))
+    return found(
+        title=text_of(child(core, "title")),
+        authors=people_in_list(text_of(child(core, "creator"))),
+        languages=map(text_of, children(core, "language")),
+        # Separated by commas or semicolons. Blanks separate nothing: that would tear "science fiction" apart.
+        tags=split_tags(*map(text_of, children(core, "keywords"))),
+        cover="docProps/thumbnail.jpeg" if members.find("docProps/thumbnail.jpeg") else None,
+    )
+
+
+def read_odt(size: int, read_at: ReadAt) -> EbookMetadata:
+    """meta.xml: title, initial creator (else the last one), language, keywords."""
+    members = ZipMembers(size, read_at)
+    entry = members.find("meta.xml")
+    if entry is None:
+        return found()
+    try:
+        root = parse_xml(members.read(entry, MAX_PART))
+    except UnreadableError as error:
+        manifest = members.find("META-INF/manifest.xml")
+        if manifest and b"encryption-data" in members.read(manifest, MAX_PART):
+            raise EncryptedError("the document has a password") from error
+        raise
+    meta: Element = child(root, "meta")
+    if meta is None:
+        raise UnreadableError("meta.xml has no meta element")
+    creator = text_of(child(meta, "initial-creator")) or text_of(child(meta, "creator"))
+    return found(
+        title=text_of(child(meta, "title")),
+        authors=people_in_list(creator),
+        languages=map(text_of, children(meta, "language")),
+        tags=split_tags(*map(text_of, children(meta, "keyword"))),
+        cover=_THUMBNAIL if members.find(_THUMBNAIL) else None,
+    )

@@ -1,0 +1,176 @@
+"""The process that reads PDFs: PDFium, which hostile files crash, hang and fill memory with, and nothing else.
+
+Run by PdfReader with the number of an inherited socket. A file is named by its size and read in blocks: some come
+with the request, the others are asked for, so that a file of gigabytes costs a few blocks. Messages:
+
+    request   size, number of blocks, then each block: index, length, bytes
+    answer    b"R", index: send me that block (index, length, bytes)
+              b"D", length: done; so many bytes of JSON follow: the Info entries, or {"error": what}
+"""
+
+import contextlib
+import ctypes
+import io
+import json
+import signal
+import socket
+import struct
+import sys
+import time
+from typing import Any
+
+BLOCK = 64 << 10  # bytes
+REQUEST = struct.Struct("<QI")
+BLOCK_HEADER = struct.Struct("<QI")
+ANSWER = struct.Struct("<cQ")
+WANTED, DONE = b"R", b"D"
+MAX_ANSWER = 4 << 20  # bytes of JSON
+
+_MAX_BLOCKS = 256  # kept
+_MAX_MEMORY = 1 << 30  # bytes of address space; PDFium ends the process when it gets no more
+_MAX_TEXT = 100_000  # characters of one entry
+_KEYS = ("Title", "Author", "Keywords")
+
+
+class GoneError(Exception):
+    """The other end has closed the socket, as it does when it dies."""
+
+
+def receive(connection: socket.socket, length: int, deadline: float | None = None) -> bytes:
+    """Exactly `length` bytes. Raises TimeoutError at `deadline` (of time.monotonic) and GoneError."""
+    parts = bytearray()
+    while len(parts) < length:
+        if deadline is not None:
+            connection.settimeout(seconds_until(deadline))
+        part = connection.recv(min(length - len(parts), 1 << 20))
+        if not part:
+            raise GoneError
+        parts += part
+    return bytes(parts)
+
+
+def seconds_until(deadline: float) -> float:
+    """As a timeout: never zero, which would mean not to wait at all."""
+    return max(0.001, deadline - time.monotonic())
+
+
+class _RemoteFile(io.RawIOBase):
+    """The file at the other end of the socket."""
+
+    def __init__(self, connection: socket.socket, size: int, alarm_s: int) -> None:
+        self._connection = connection
+        self._size = size
+        self._alarm_s = alarm_s
+        self._at = 0
+        self._blocks: dict[int, bytes] = {}
+
+    def receive_block(self) -> None:
+        index, length = BLOCK_HEADER.unpack(receive(self._connection, BLOCK_HEADER.size))
+        if len(self._blocks) >= _MAX_BLOCKS:
+            del self._blocks[next(iter(self._blocks))]  # the oldest
+        self._blocks[index] = receive(self._connection, length)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        done = 0
+        while done < len(view):
+            index, start = divmod(self._at, BLOCK)
+            part = self._block(index)[start : start + len(view) - done]
+            if not part:
+                break
+            view[done : done + len(part)] = part
+            done += len(part)
+            self._at += len(part)
+        return done
+
+    def _block(self, index: int) -> bytes:
+        if index not in self._blocks:
+            if index * BLOCK >= self._size:
+                return b""
+            signal.alarm(0)  # how long the disk takes is not the file's fault
+            self._connection.sendall(ANSWER.pack(WANTED, index))
+            self.receive_block()
+            signal.alarm(self._alarm_s)
+        return self._blocks[index]
+
+
+def _limit_resources() -> None:
+    try:
+        import resource  # noqa: PLC0415  not everywhere
+    except ImportError:
+        return
+    for what, limit in ((resource.RLIMIT_AS, _MAX_MEMORY), (resource.RLIMIT_CORE, 0)):
+        with contextlib.suppress(ValueError, OSError):  # a lower limit holds already, or the system knows none
+            resource.setrlimit(what, (limit, limit))
+
+
+def _read(pdfium: Any, file: _RemoteFile) -> dict[str, str]:
+    try:
+        document = pdfium.PdfDocument(file)
+    except pdfium.PdfiumError as error:
+        locked = error.err_code in (pdfium.raw.FPDF_ERR_PASSWORD, pdfium.raw.FPDF_ERR_SECURITY)
+        return {"encrypted" if locked else "error": str(error)}
+    try:
+        entries = {key: document.get_metadata_value(key)[:_MAX_TEXT] for key in _KEYS}
+        entries["Lang"] = _language(pdfium.raw, document)
+        return entries
+    finally:
+        document.close()
+
+
+def _language(raw: Any, document: Any) -> str:
+    units = (ctypes.c_ushort * 128)()
+    length = raw.FPDFCatalog_GetLanguage(document, units, ctypes.sizeof(units))  # bytes, with the NUL at the end
+    return bytes(units)[: max(0, length - 2)].decode("utf-16-le", "replace") if length <= ctypes.sizeof(units) else ""
+
+
+def main(descriptor: int, alarm_s: int) -> None:
+    """Answer requests until the other end closes. A file that takes `alarm_s` seconds ends the process.
+
+    The one who asks kills it earlier; this is for when that one has died.
+    """
+    connection = socket.socket(fileno=descriptor)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends even what runs in C
+    _limit_resources()
+    try:
+        import pypdfium2  # noqa: PLC0415  its absence is an answer
+    except Exception as error:
+        _send(connection, {"error": f"{type(error).__name__}: {error}"})
+        return
+    _send(connection, {})
+    while True:
+        size, count = REQUEST.unpack(receive(connection, REQUEST.size))
+        signal.alarm(alarm_s)
+        file = _RemoteFile(connection, size, alarm_s)
+        for _ in range(count):
+            file.receive_block()
+        try:
+            answer = _read(pypdfium2, file)
+        except (ValueError, TypeError, MemoryError) as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        _send(connection, answer)
+        signal.alarm(0)
+
+
+def _send(connection: socket.socket, answer: dict[str, str]) -> None:
+    data = json.dumps(answer).encode("ascii")  # lone surrogates pass as escapes
+    connection.sendall(ANSWER.pack(DONE, len(data)) + data)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(GoneError, ConnectionError):
+        main(int(sys.argv[1]), int(sys.argv[2]))

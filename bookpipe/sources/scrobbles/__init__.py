@@ -1,0 +1,208 @@
+"""Exports of scrobbles as LISTENS rows: Maloja, Spotify, Last.fm, ListenBrainz and Koito.
+
+Each format is a module that says where its records are and what Koito's importer makes of one. An export is recognised
+by what is in it; Koito itself goes by the name only.
+"""
+
+from itertools import islice
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from bookpipe.model.errors import BookpipeError, ConfigError, TerminalError, TransientError
+from bookpipe.sources.scrobbles import koito, lastfm, listenbrainz, maloja, spotify
+from bookpipe.sources.scrobbles.export_file import Export, Member, OpenFile, open_file, reopen, translating
+from bookpipe.sources.scrobbles.fields import Record
+from bookpipe.sources.scrobbles.json_stream import (
+    ByteStream,
+    JsonDamageError,
+    JsonReader,
+    Records,
+    StreamDamageError,
+)
+from bookpipe.sources.scrobbles.listens_table import ListenRows
+from bookpipe.sources.scrobbles.row_index import START, each_record, find_index
+
+__all__ = ["FORMATS", "Export", "Member", "count_rows", "find_exports", "open_export", "read_listens"]
+
+
+class Format(Protocol):
+    """What a format's module has. `parse` returns the COLUMNS of a record or raises UnusableError."""
+
+    @property
+    def KIND(self) -> str: ...  # noqa: N802
+
+    @property
+    def CLIENT(self) -> str: ...  # noqa: N802
+
+    @property
+    def COLUMNS(self) -> tuple[str, ...]: ...  # noqa: N802
+
+    def records(self, stream: ByteStream, offset: int = 0) -> Records: ...
+
+    def parse(self, record: Record) -> tuple[Any, ...]: ...
+
+
+_MODULES: tuple[Format, ...] = (maloja, spotify, lastfm, listenbrainz, koito)
+FORMATS = MappingProxyType({module.KIND: module for module in _MODULES})
+
+_LOOKED_AT = 20  # first records that may tell the format
+# What Koito knows a file by, in its order; here only for files whose content is silent: an empty list.
+_NAMES = {"Streaming_History_Audio": "spotify", "maloja": "maloja", "recenttracks": "lastfm", "koito": "koito"}
+
+
+def open_export(path: Path) -> Export:
+    """The export in a file. TerminalError when it is none that is known, ConfigError when it cannot be read."""
+    try:
+        with open_file(path) as opened, translating(path):
+            kind, members = _zip_members(opened) if opened.archive is not None else _plain_member(opened)
+            return Export(path, kind, opened.key(kind), members, opened.size, opened.mtime_ns)
+    except TerminalError as error:
+        raise TerminalError(f"{path} cannot be loaded: {error}") from error
+
+
+def find_exports(folder: Path) -> tuple[list[Export], list[tuple[Path, BookpipeError]]]:
+    """The exports in a folder in the order in which Koito would import them, and the files that are none, with the
+    reason. Hidden files and subfolders are passed over. ConfigError when the folder cannot be read."""
+    exports = []
+    others: list[tuple[Path, BookpipeError]] = []
+    with translating(folder):
+        paths = sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=lambda path: bytes(path))
+        paths = [path for path in paths if not path.is_dir()]
+    for path in paths:
+        try:
+            exports.append(open_export(path))
+        except TransientError:
+            raise
+        except (TerminalError, ConfigError) as error:
+            others.append((path, error))
+    return exports, others
+
+
+def count_rows(export: Export, *, index_dir: Path | None = None) -> int:
+    """Records of an export, of whatever outcome. The first call reads all of it, unless its index is kept."""
+    return find_index(export, FORMATS[export.kind].records, index_dir).rows
+
+
+def read_listens(
+    export: Export,
+    first_row: int,
+    last_row: int,
+    *,
+    after: int | None = None,
+    before: int | None = None,
+    now: float | None = None,
+    index_dir: Path | None = None,
+) -> pa.Table:
+    """LISTENS rows of the records `first_row`..`last_row`, counted from 1, both included; fewer at the export's end.
+
+    Every record is a row, with a `reason` when it is no listen. `after` and `before` are the time window in seconds
+    since 1970, both included; `now` is what is the present for times in the future. Raises TransientError when the
+    file is not the one that was opened.
+    """
+    form = FORMATS[export.kind]
+    first_row = max(1, first_row)
+    rows = ListenRows(form.COLUMNS, form.parse)
+    if first_row <= last_row:
+        mark = START if first_row == 1 else find_index(export, form.records, index_dir).before(first_row)
+        with reopen(export) as opened:
+            records = each_record(opened, export, form.records, mark)
+            rows.add_all(islice(records, first_row - 1 - mark.rows, last_row - mark.rows))
+    return rows.table(
+        origin=export.key, first_row=first_row, kind=form.KIND, client=form.CLIENT, after=after, before=before, now=now
+    )  # fmt: skip
+
+
+def _plain_member(opened: OpenFile) -> tuple[str, tuple[Member, ...]]:
+    member = Member(opened.path.name, opened.size)
+    kind = _recognise(opened, member)
+    if kind is None:
+        kind = next((kind for part, kind in _NAMES.items() if part in opened.path.name), None)
+    if kind is None:
+        raise TerminalError("it holds an empty list, and its name does not say of what. Remove it.")
+    return kind, (member,)
+
+
+def _zip_members(opened: OpenFile) -> tuple[str, tuple[Member, ...]]:
+    entries = opened.entries()
+    members = [entry for entry in entries if listenbrainz.is_member(entry.name)]
+    if members:
+        return listenbrainz.KIND, tuple(members)
+    for entry in entries:
+        name = entry.name.rsplit("/", 1)[-1]
+        if name.lower().endswith(".json") and not name.startswith(".") and spotify.VIDEO not in name:
+            try:
+                kind = _recognise(opened, entry)
+            except TerminalError:
+                continue
+            if kind == spotify.KIND or (kind is None and _NAMES and "Streaming_History_Audio" in name):
+                members.append(entry)
+    if not members:
+        raise TerminalError(
+            "it is a zip without listens: neither ListenBrainz' listens/*.jsonl nor Spotify's extended history."
+        )
+    members.sort(key=lambda member: member.name.rsplit("/", 1)[-1].encode("utf-8", "surrogateescape"))
+    return spotify.KIND, tuple(members)
+
+
+def _recognise(opened: OpenFile, member: Member) -> str | None:
+    """The format of a JSON file, None for an empty list. TerminalError when it is none that is known."""
+    if spotify.VIDEO in member.name:
+        raise TerminalError("it is Spotify's history of videos, which are no listens.")
+    try:
+        reader = JsonReader(opened.stream(member))
+        top = reader.peek()
+        kind: str | None = ""
+        if top == "{":
+            kind = _recognise_object(reader)
+        elif top == "[":
+            kind = _recognise_array(reader)
+        elif not top:
+            raise TerminalError("it is empty. Export it again.")
+        if kind == koito.KIND:
+            koito.check_version(opened.stream(member))
+    except (JsonDamageError, StreamDamageError) as damage:
+        raise TerminalError(f"it is no JSON of a known format: {damage}.") from damage
+    if kind == "":
+        raise TerminalError(
+            "it is no export of listens that is known: Maloja's JSON, Spotify's extended streaming history, Last.fm's "
+            "JSON of lastfm.ghan.nl, ListenBrainz' zip or Koito's JSON."
+        )
+    return kind
+
+
+def _recognise_object(reader: JsonReader) -> str:
+    reader.expect("{")
+    while (key := reader.key()) is not None:
+        folded = key.casefold()
+        if reader.peek() == "[":
+            if folded in maloja.KEYS:
+                return maloja.KIND
+            if folded in koito.KEYS:
+                return koito.KIND
+        reader.skip()
+    return ""
+
+
+def _recognise_array(reader: JsonReader) -> str | None:
+    reader.expect("[")
+    for n in range(_LOOKED_AT):
+        if n and reader.peek() == ",":
+            reader.expect(",")
+        if reader.peek() == "]":
+            return "" if n else None
+        if reader.peek() != "{":
+            reader.skip()
+            continue
+        reader.expect("{")
+        seen = set()
+        while (key := reader.key()) is not None:
+            seen.add(key.casefold())
+            if key.casefold() in lastfm.KEYS and reader.peek() in ("[", "{"):
+                return lastfm.KIND
+            if len(seen & spotify.KEYS) >= 2:
+                return spotify.KIND
+            reader.skip()
+    return ""

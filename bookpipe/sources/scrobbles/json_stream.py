@@ -1,0 +1,384 @@
+"""The records of a JSON document or of JSON lines, one after the other, in bounded memory.
+
+Records are decoded by the standard library's C decoder where they stand in a window over the file, which was measured
+faster than an event parser by far. A record that is no JSON, too large or nested too deeply becomes a Problem and the
+next one is read; where the document itself is broken (it ends early, a separator is missing), a last Problem says so
+and reading stops. Nothing is raised but what the stream raises.
+
+Bytes that are no UTF-8 are kept as surrogates (PEP 383), so that offsets in the text are offsets in the file; whoever
+keeps the text replaces surrogates, one for each byte, as Go's decoder does.
+"""
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bookpipe.model.listens import ListenReason
+
+CHUNK = 1 << 18  # bytes of one read
+MAX_RECORD = 4 << 20  # characters; real records have hundreds, rarely more than 64 Ki
+
+_BLANK = re.compile(r"[ \t\r\n]*")
+_QUOTE = re.compile(r'["\\]')
+_NESTED = re.compile(r'["\[\]{}]')
+_SCALAR_END = re.compile(r'["\[\]{},]')
+_BOM = "\ufeff"
+
+_decode = json.JSONDecoder().raw_decode
+_decode_whole = json.JSONDecoder().decode
+
+
+class ByteStream(Protocol):
+    """What is read from: at least one byte for each call until the end. Raises StreamDamageError for a broken one."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class StreamDamageError(Exception):
+    """The bytes themselves cannot be read on: a broken member of a zip."""
+
+
+class JsonDamageError(Exception):
+    """The document is broken at this place, and what follows cannot be made sense of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Stands in the place of a record that cannot be read."""
+
+    reason: ListenReason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the records are: in the top array, or in the arrays that an object has under `keys`.
+
+    With `pages` there is an array of such objects, and a single record may stand in place of an array of records.
+    """
+
+    keys: frozenset[str] = frozenset()  # lower case
+    pages: bool = False
+
+
+class Records(Protocol):
+    """The records of one stream: decoded values, and Problems. To be iterated once."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    def resume_offset(self) -> int | None:
+        """Where in the stream to begin again behind the record that was yielded last; None where one cannot."""
+
+
+class _Extent:
+    """Finds where a value ends without decoding it, across windows."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._in_string = False
+        self._escaped = False
+
+    def feed(self, text: str, at: int) -> int | None:
+        """The index behind the value, or None when the text ends before."""
+        if self._escaped and at < len(text):
+            at += 1
+            self._escaped = False
+        while True:
+            if self._in_string:
+                found = _QUOTE.search(text, at)
+                if found is None:
+                    return None
+                at = found.end()
+                if found[0] == "\\":
+                    if at == len(text):
+                        self._escaped = True
+                        return None
+                    at += 1
+                    continue
+                self._in_string = False
+                if self._depth == 0:
+                    return at
+            found = (_NESTED if self._depth else _SCALAR_END).search(text, at)
+            if found is None:
+                return None
+            at = found.end()
+            if found[0] == '"':
+                self._in_string = True
+            elif found[0] in "[{":
+                self._depth += 1
+            elif self._depth == 0:
+                return found.start()
+            else:
+                self._depth -= 1
+                if self._depth == 0:
+                    return at
+
+
+class JsonReader:
+    """Walks through one JSON document from `offset`, value by value."""
+
+    def __init__(self, stream: ByteStream, offset: int = 0) -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self._text = ""  # the window
+        self._at = 0
+        self._base = offset  # of the window's first character, in bytes
+        self._ended = False
+
+    def offset(self) -> int:
+        """Bytes before the next character."""
+        return self._base + _byte_length(self._text[: self._at])
+
+    def peek(self) -> str:
+        """The next character that is not blank, "" at the end."""
+        while True:
+            self._at = _BLANK.match(self._text, self._at).end()  # type: ignore[union-attr]
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if self._ended:
+                return ""
+            self._read_on(CHUNK)
+
+    def expect(self, char: str) -> None:
+        """Step over this character; JsonDamageError when another one is next."""
+        if self.peek() != char:
+            raise self._damage(f"{char} is missing")
+        self._at += 1
+
+    def value(self) -> Any:
+        """The next value decoded, or the Problem it is. JsonDamageError when the document ends in it."""
+        self.peek()
+        try:
+            value, end = _decode(self._text, self._at)
+            if end < len(self._text):
+                self._at = end
+                return value
+        except (ValueError, RecursionError):
+            pass
+        return self._value_across_windows()
+
+    def skip(self) -> None:
+        """Step over the next value, whatever its size. JsonDamageError when the document ends in it."""
+        self.peek()
+        self._skip_rest(_Extent())
+
+    def key(self) -> str | None:
+        """The next key of an object that was entered, or None when it ends; then the object is stepped over."""
+        char = self.peek()
+        if char == ",":
+            self._at += 1
+            char = self.peek()
+        if char == "}":
+            self._at += 1
+            return None
+        if char != '"':
+            raise self._damage("a key is missing")
+        key = self.value()
+        if not isinstance(key, str):
+            raise self._damage("a key cannot be read")
+        self.expect(":")
+        return key
+
+    def array(self, *, behind_one: bool = False) -> Iterator[Any]:
+        """The values of an array that was entered; `behind_one` of them when reading begins in its middle."""
+        while True:
+            if behind_one:
+                char = self.peek()
+                if char == ",":
+                    self._at += 1
+                elif char != "]":
+                    raise self._damage("a comma or ] is missing")
+            if self.peek() == "]":
+                self._at += 1
+                return
+            yield self.value()
+            behind_one = True
+
+    def _read_on(self, size: int) -> None:
+        """Drop what was read and read about `size` bytes more."""
+        data = self._stream.read(size)
+        self._ended = not data
+        more = self._decoder.decode(data, final=self._ended)
+        if self._base == 0 and not self._text and more.startswith(_BOM):
+            more = more[1:]
+            self._base = len(_BOM.encode())
+        self._base += _byte_length(self._text[: self._at])
+        self._text = self._text[self._at :] + more
+        self._at = 0
+
+    def _value_across_windows(self) -> Any:
+        extent = _Extent()
+        fed = 0  # characters of the value that its extent has seen
+        while True:
+            problem = ""
+            try:
+                value, end = _decode(self._text, self._at)
+                if end < len(self._text) or self._ended:  # else a number may go on in the next window
+                    self._at = end
+                    return value
+            except RecursionError:
+                problem = "it is nested too deeply"
+            except ValueError as error:
+                problem = f"it is no JSON ({getattr(error, 'msg', error)})"
+            if problem:
+                behind = extent.feed(self._text, self._at + fed)
+                if behind is not None:
+                    self._at = behind
+                    return Problem(ListenReason.BAD_RECORD, problem)
+                fed = len(self._text) - self._at
+            if self._ended:
+                raise self._damage("the file ends in the middle of a record")
+            if fed > MAX_RECORD:
+                self._at = len(self._text)
+                self._skip_rest(extent)
+                return Problem(ListenReason.BAD_RECORD, f"it is larger than {MAX_RECORD >> 20} MiB")
+            self._read_on(max(CHUNK, fed))  # twice as much each time: the work stays linear
+
+    def _skip_rest(self, extent: _Extent) -> None:
+        while True:
+            behind = extent.feed(self._text, self._at)
+            if behind is not None:
+                self._at = behind
+                return
+            self._at = len(self._text)
+            if self._ended:
+                raise self._damage("the file ends in the middle of a value")
+            self._read_on(CHUNK)
+
+    def _damage(self, what: str) -> JsonDamageError:
+        if self._ended and self._at >= len(self._text):
+            what = "the file ends too early"
+        return JsonDamageError(f"{what} (at byte {self.offset()})")
+
+
+class JsonRecords:
+    """The records of a JSON document with this layout, from an offset that `resume_offset` gave."""
+
+    def __init__(self, stream: ByteStream, layout: Layout, offset: int = 0) -> None:
+        self._reader = JsonReader(stream, offset)
+        self._layout = layout
+        self._inside = offset > 0  # of an array of records, behind one of them
+
+    def resume_offset(self) -> int | None:
+        return self._reader.offset() if self._inside else None
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            if not self._layout.keys:
+                yield from self._array()
+            elif self._layout.pages:
+                yield from self._pages()
+            else:
+                yield from self._object()
+        except (JsonDamageError, StreamDamageError) as damage:
+            self._inside = False
+            yield Problem(ListenReason.DAMAGED_FILE, str(damage))
+
+    def _array(self) -> Iterator[Any]:
+        if not self._inside:
+            self._reader.expect("[")
+        for record in self._reader.array(behind_one=self._inside):
+            self._inside = True
+            yield record
+        self._inside = False
+
+    def _object(self) -> Iterator[Any]:
+        reader = self._reader
+        if self._inside:
+            yield from self._array()
+        else:
+            reader.expect("{")
+        while (key := reader.key()) is not None:
+            if key.casefold() not in self._layout.keys:
+                reader.skip()
+                continue
+            char = reader.peek()
+            if char == "[":
+                yield from self._array()
+            elif char == "{" and self._layout.pages:
+                yield reader.value()
+            elif reader.value() is not None:
+                yield Problem(ListenReason.BAD_RECORD, f"{key!r} holds no list")
+
+    def _pages(self) -> Iterator[Any]:
+        reader = self._reader
+        between = self._inside
+        if self._inside:
+            yield from self._object()
+        else:
+            reader.expect("[")
+        while True:
+            char = reader.peek()
+            if between and char != "]":
+                reader.expect(",")
+                char = reader.peek()
+            if char == "]":
+                return
+            if char == "{":
+                yield from self._object()
+            else:
+                yield reader.value()
+            between = True
+
+
+class JsonLines:
+    """The records of a file with one JSON value on each line, of any length. Blank lines are no records."""
+
+    def __init__(self, stream: ByteStream, offset: int = 0) -> None:
+        self._stream = stream
+        self._offset = offset
+        self._damaged = False
+
+    def resume_offset(self) -> int | None:
+        return None if self._damaged else self._offset
+
+    def __iter__(self) -> Iterator[Any]:
+        rest = b""
+        too_long = False
+        try:
+            while chunk := self._stream.read(CHUNK):
+                lines = (rest + chunk).split(b"\n")
+                rest = lines.pop()
+                for line in lines:
+                    record = _TOO_LONG if too_long else self._record(line)
+                    self._offset += len(line) + 1
+                    too_long = False
+                    if record is not _NOTHING:
+                        yield record
+                if len(rest) > MAX_RECORD:
+                    self._offset += len(rest)
+                    rest = b""
+                    too_long = True
+            record = _TOO_LONG if too_long else self._record(rest)
+            self._offset += len(rest)
+            if record is not _NOTHING:
+                yield record
+        except StreamDamageError as damage:
+            self._damaged = True
+            yield Problem(ListenReason.DAMAGED_FILE, str(damage))
+
+    def _record(self, line: bytes) -> Any:
+        text = line.decode("utf-8", "surrogateescape").strip(" \t\r")
+        if self._offset == 0:
+            text = text.removeprefix(_BOM)
+        if not text:
+            return _NOTHING
+        if len(text) > MAX_RECORD:
+            return _TOO_LONG
+        try:
+            return _decode_whole(text)
+        except RecursionError:
+            return Problem(ListenReason.BAD_RECORD, "it is nested too deeply")
+        except ValueError as error:
+            return Problem(ListenReason.BAD_RECORD, f"it is no JSON ({getattr(error, 'msg', error)})")
+
+
+_NOTHING = object()
+_TOO_LONG = Problem(ListenReason.BAD_RECORD, f"it is larger than {MAX_RECORD >> 20} MiB")
+
+
+def _byte_length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogateescape"))

@@ -1,0 +1,81 @@
+"""Last.fm as lastfm.ghan.nl exports it: a list of pages of recent tracks, newest first.
+
+An artist with an MBID is one artist by the name of the whole text, without one the text is parsed for features. A
+page with one track may hold it without a list around it.
+"""
+
+import re
+from typing import Any
+
+from bookpipe.model.listens import ListenReason
+from bookpipe.sources.scrobbles.fields import (
+    Record,
+    field,
+    mapping,
+    mbid,
+    optional_mapping,
+    optional_text,
+    text,
+    unix_seconds,
+    utc_seconds,
+)
+from bookpipe.sources.scrobbles.json_stream import ByteStream, JsonRecords, Layout, Records
+
+KIND = "lastfm"
+CLIENT = "lastfm"
+COLUMNS = (
+    "listened_at",
+    "title",
+    "artist",
+    "artist_mbids",
+    "credit_names",
+    "credit_mbids",
+    "album",
+    "recording_mbid",
+    "release_mbid",
+    "reason",
+)
+KEYS = frozenset({"track"})
+
+_LAYOUT = Layout(KEYS, pages=True)
+_DATE = re.compile(r"([0-9]{1,2}) ([a-z]{3}) ([0-9]{4}), ([0-9]{1,2}):([0-9]{2})", re.IGNORECASE)
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+
+
+def records(stream: ByteStream, offset: int = 0) -> Records:
+    return JsonRecords(stream, _LAYOUT, offset)
+
+
+def parse(record: Record) -> tuple[Any, ...]:
+    """COLUMNS of one track."""
+    artist = mapping(record, "artist")
+    name = text(artist, "#text")
+    artist_mbid = mbid(artist, "mbid")
+    title = text(record, "name")
+    album = optional_mapping(record, "album")
+    date = optional_mapping(record, "date")
+    playing = not date and optional_text(optional_mapping(record, "@attr"), "nowplaying") == "true"
+    return (
+        _seconds(date),
+        title,
+        name,
+        [artist_mbid],
+        [name] if artist_mbid else [],
+        [artist_mbid] if artist_mbid else [],
+        optional_text(album, "#text") or title,
+        mbid(record, "mbid"),
+        mbid(album, "mbid"),
+        ListenReason.NOT_A_LISTEN.value if playing else None,
+    )
+
+
+def _seconds(date: Record) -> int | None:
+    """The time of `date`: its seconds, else its text ("13 Jun 2025, 00:55", UTC)."""
+    seconds = unix_seconds(field(date, "uts"))
+    if seconds is not None:
+        return seconds
+    match = _DATE.fullmatch(optional_text(date, "#text"))
+    if match is None or match[2].lower() not in _MONTHS:
+        return None
+    day, year, hour, minute = map(int, match.group(1, 3, 4, 5))
+    return utc_seconds(year, _MONTHS.index(match[2].lower()) + 1, day, hour, minute, 0)

@@ -1,0 +1,99 @@
+"""Where records are in an export, so that a partition in its middle is read without what comes before it.
+
+One pass over the file counts the records and notes a place in every thousand. The index of a file can be kept on disk
+under the export's key; losing it costs that pass.
+"""
+
+import json
+import os
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bookpipe.sources.scrobbles.export_file import Export, OpenFile, reopen
+from bookpipe.sources.scrobbles.json_stream import ByteStream, Records
+
+STEP = 1_000  # records from one mark to the next
+
+RecordsOf = Callable[[ByteStream, int], Records]
+
+
+class Mark(NamedTuple):
+    """Behind the first `rows` records of the export, reading goes on at `offset` of a member."""
+
+    rows: int
+    member: int
+    offset: int  # bytes, unpacked
+
+
+@dataclass(frozen=True, slots=True)
+class RowIndex:
+    """Number of records, and marks in order; the first one is the beginning."""
+
+    rows: int
+    marks: tuple[Mark, ...]
+
+    def before(self, row: int) -> Mark:
+        """The last mark from which reading comes to `row`, counted from 1."""
+        return self.marks[bisect_right(self.marks, row - 1, key=attrgetter("rows")) - 1]
+
+
+START = Mark(0, 0, 0)
+
+
+def each_record(opened: OpenFile, export: Export, records_of: RecordsOf, mark: Mark = START) -> Iterator[Any]:
+    """The records of all members from a mark on, and Problems in the places of those that cannot be read."""
+    offset = mark.offset
+    for member in export.members[mark.member :]:
+        yield from records_of(opened.stream(member, offset), offset)
+        offset = 0
+
+
+@lru_cache(maxsize=32)
+def scan(export: Export, records_of: RecordsOf) -> RowIndex:
+    """The index of an export, from one pass over it."""
+    rows = 0
+    marks = []
+    with reopen(export) as opened:
+        for n, member in enumerate(export.members):
+            marks.append(Mark(rows, n, 0))
+            due = rows + STEP
+            records = records_of(opened.stream(member), 0)
+            for _ in records:
+                rows += 1
+                if rows >= due and (offset := records.resume_offset()) is not None:
+                    marks.append(Mark(rows, n, offset))
+                    due = rows + STEP
+    return RowIndex(rows, tuple(marks) or (START,))
+
+
+def find_index(export: Export, records_of: RecordsOf, index_dir: Path | None) -> RowIndex:
+    """The index of an export: kept in `index_dir`, or made and kept there now."""
+    path = index_dir and index_dir / f"{export.key}.json"
+    if path is not None and (kept := _load(path)) is not None:
+        return kept
+    index = scan(export, records_of)
+    if path is not None:
+        with suppress(OSError):  # it only saves work
+            _save(path, index)
+    return index
+
+
+def _load(path: Path) -> RowIndex | None:
+    try:
+        kept = json.loads(path.read_bytes())
+        return RowIndex(int(kept["rows"]), tuple(Mark(*map(int, mark)) for mark in kept["marks"]))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _save(path: Path, index: RowIndex) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f"{path.name}.{os.getpid()}.new")
+    new.write_text(json.dumps({"rows": index.rows, "marks": index.marks}))
+    new.replace(path)

@@ -1,0 +1,37 @@
+"""Commands as a user types them, in an environment of their own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bookpipe_tests.defs.conftest import Setup, instance, sample_library, setup
+
+__all__ = ["Run", "instance", "run_command", "sample_library", "setup"]
+
+BIN = Path(sys.executable).parent
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def run_command(setup: Setup, tmp_path: Path) -> Run:
+    """Run a command of the virtual environment in an empty working directory, with the setup's environment."""
+    cwd = tmp_path / "cwd"
+    cwd.mkdir()
+
+    def run(*command: str, code: int | None = 0, **changes: str | None) -> "subprocess.CompletedProcess[str]":
+        environment = {**os.environ, "COLUMNS": "200", **{k: v for k, v in changes.items() if v is not None}}
+        for name, value in changes.items():
+            if value is None:
+                environment.pop(name, None)
+        done = subprocess.run(
+            [str(BIN / command[0]), *command[1:]], check=False, cwd=cwd, env=environment, text=True,
+            capture_output=True, timeout=300,
+        )  # fmt: skip
+        assert code is None or done.returncode == code, done.stdout + done.stderr
+        return done
+
+    return run

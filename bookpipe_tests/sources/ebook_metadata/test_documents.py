@@ -1,0 +1,336 @@
+"""Office documents and web pages: docx, odt, doc, rtf and html, in their code pages and with their oddities."""
+
+import struct
+
+import pytest
+
+from bookpipe.demo.ebook_files import BookText, make_doc, make_docx, make_odt, make_rtf
+from bookpipe.demo.ebook_files.containers import ole_file, ole_summary
+from bookpipe.sources.ebook_metadata import EbookMetadata, read_cover
+from bookpipe_tests.sources.ebook_metadata.reading import CountingSource, read, without_member
+
+BOOK = BookText("Vojna a mír", ("Lev Tolstoj",), "cs", None, None, ("Román",), 1869, "Text.")
+
+# -- docx and odt -------------------------------------------------------------------------------------------------
+
+
+def docx(fields: str) -> bytes:
+    core = (
+        '<cp:coreProperties xmlns:cp="http://schemas.openxmlformats.org/package/2006/metadata/core-properties" '
+        f'xmlns:dc="http://purl.org/dc/elements/1.1/">{fields}</cp:coreProperties>'
+    )
+    return without_member(make_docx(BOOK), "docProps/core.xml", more=(("docProps/core.xml", core),))
+
+
+@pytest.mark.parametrize(
+    ("creator", "authors"),
+    [
+        ("A B; C D", ("A B", "C D")),
+        ("A B, C D", ("A B", "C D")),
+        ("A B & C D", ("A B", "C D")),
+        ("Müller, Jürgen", ("Jürgen Müller",)),
+        ("García Márquez, Gabriel", ("García Márquez, Gabriel",)),
+        ("Müller, Jürgen; Doe, Jane", ("Jürgen Müller", "Jane Doe")),
+        ("A B, C D, PhD, E F", ("A B", "C D, PhD", "E F")),
+        ("Plato, Homer, Ovid", ("Plato", "Homer", "Ovid")),
+        ("Unknown", ()),
+        ("", ()),
+        (" ; , & ", ()),
+        ("-", ()),
+    ],
+)
+def test_a_creator_is_a_list_of_authors(creator: str, authors: tuple[str, ...]) -> None:
+    escaped = creator.replace("&", "&amp;")
+    assert read("docx", docx(f"<dc:creator>{escaped}</dc:creator>")).authors == authors
+
+
+@pytest.mark.parametrize(
+    ("keywords", "tags"),
+    [
+        ("science fiction, robots", ("science fiction", "robots")),
+        ("science fiction; robots", ("science fiction", "robots")),
+        ("science fiction robots", ("science fiction robots",)),
+        ("", ()),
+    ],
+)
+def test_blanks_do_not_separate_keywords(keywords: str, tags: tuple[str, ...]) -> None:
+    assert read("docx", docx(f"<cp:keywords>{keywords}</cp:keywords>")).tags == tags
+
+
+def test_a_docx_without_core_properties_is_silent() -> None:
+    assert read("docx", without_member(make_docx(BOOK), "docProps/core.xml")) == EbookMetadata()
+
+
+def test_the_initial_creator_of_an_odt_is_its_author() -> None:
+    meta = (
+        '<office:document-meta xmlns:office="o" xmlns:meta="m" xmlns:dc="d"><office:meta>'
+        "<dc:creator>Last Editor</dc:creator>{}<dc:title>T</dc:title></office:meta></office:document-meta>"
+    )
+    initial = "<meta:initial-creator>First Author</meta:initial-creator>"
+    for fields, author in ((initial, "First Author"), ("", "Last Editor")):
+        data = without_member(make_odt(BOOK), "meta.xml", more=(("meta.xml", meta.format(fields)),))
+        assert read("odt", data).authors == (author,)
+
+
+def test_an_odt_with_a_password_is_encrypted() -> None:
+    manifest = '<manifest:file-entry manifest:full-path="meta.xml"><manifest:encryption-data/></manifest:file-entry>'
+    more = (("meta.xml", b"\x93\x11 ciphertext"), ("META-INF/manifest.xml", manifest))
+    data = without_member(make_odt(BOOK), "meta.xml", "META-INF/manifest.xml", more=more)
+    assert read("odt", data).status == "encrypted"
+    assert read("odt", without_member(make_odt(BOOK), "meta.xml", more=more[:1])).status == "unreadable"
+
+
+def test_thumbnails_are_covers() -> None:
+    for kind, member, made in (
+        ("odt", "Thumbnails/thumbnail.png", make_odt(BOOK)),
+        ("docx", "docProps/thumbnail.jpeg", make_docx(BOOK)),
+    ):
+        data = without_member(made, more=((member, b"picture"),))
+        cover = read(kind, data).cover
+        assert cover == member
+        assert read_cover(kind, cover, len(data), CountingSource(data).read_at) == b"picture"
+
+
+# -- doc ----------------------------------------------------------------------------------------------------------
+
+
+def property_set(code_page: int | None, *texts: tuple[int, int, bytes]) -> bytes:
+    """A property set of (number, type, bytes)."""
+    values = [] if code_page is None else [(1, struct.pack("<IHxx", 2, code_page & 0xFFFF))]
+    for number, kind, text in texts:
+        length = len(text) // 2 if kind == 31 else len(text)
+        values.append((number, struct.pack("<II", kind, length) + text + b"\0" * (-len(text) % 4)))
+    offset = 8 + 8 * len(values)
+    index = body = b""
+    for number, value in values:
+        index += struct.pack("<II", number, offset + len(body))
+        body += value
+    header = struct.pack("<HHI16xI16sI", 0xFFFE, 0, 0x20006, 1, b"\0" * 16, 48)
+    return header + struct.pack("<II", offset + len(body), len(values)) + index + body
+
+
+def doc(summary: bytes, flags: int = 0) -> bytes:
+    header = struct.pack("<HHHHHH", 0xA5EC, 193, 0, 0, 0, flags)
+    return ole_file({"WordDocument": header.ljust(600, b"\0"), "\x05SummaryInformation": summary})
+
+
+@pytest.mark.parametrize(
+    ("code_page", "codec", "title"),
+    [
+        (1251, "cp1251", "Война и мир"),
+        (1250, "cp1250", "Příliš žluťoučký"),
+        (1252, "cp1252", "Müller"),
+        (-535, "utf-8", "Война 😀"),
+        (65001, "utf-8", "Война 😀"),
+        (1200, "utf-16-le", "Война"),
+        (10007, "mac-cyrillic", "Война"),
+        (936, "gbk", "战争"),
+        (None, "cp1252", "Müller"),
+        (4711, "cp1252", "Müller"),
+    ],
+)
+def test_a_doc_is_read_in_its_code_page(code_page: int | None, codec: str, title: str) -> None:
+    nul = "\0".encode(codec)
+    summary = property_set(
+        code_page, (2, 30, title.encode(codec) + nul), (4, 30, "A B;C D".encode(codec) + nul), (5, 30, b"")
+    )
+    found = read("doc", doc(summary))
+    assert (found.title, found.authors, found.tags, found.status) == (title, ("A B", "C D"), (), "ok")
+
+
+def test_wide_texts_of_a_doc_are_read() -> None:
+    assert read("doc", doc(property_set(1252, (2, 31, "Война\0".encode("utf-16-le"))))).title == "Война"
+
+
+def test_a_doc_with_a_password_is_encrypted_and_keeps_its_metadata() -> None:
+    found = read("doc", doc(ole_summary({2: "T"}), flags=0x0100))
+    assert (found.status, found.title) == ("encrypted", "T")
+
+
+@pytest.mark.parametrize("summary", [b"", b"\0" * 48, b"\xff" * 200, ole_summary({2: "x"})[:60]])
+def test_a_doc_with_a_damaged_summary_is_silent(summary: bytes) -> None:
+    assert read("doc", doc(summary)).status == "none"
+
+
+def mini_doc(title: str) -> bytes:
+    """A doc as Word writes it: the short streams lie in the root's stream, in sectors of 64 bytes."""
+    end, free = 0xFFFFFFFE, 0xFFFFFFFF
+    summary = ole_summary({2: title, 4: "A B"})
+    pieces = -(-len(summary) // 64)
+    # The pieces are stored back to front: the chain, not their place, gives the order.
+    container = b"".join(summary[64 * n : 64 * n + 64].ljust(64, b"\0") for n in reversed(range(pieces)))
+    word = struct.pack("<HHHHHH", 0xA5EC, 193, 0, 0, 0, 0).ljust(64, b"\0")
+    container += word
+    mini = [end if n == 0 else n - 1 for n in range(pieces)] + [end]
+    sectors = -(-len(container) // 512)
+
+    def entry(name: str, kind: int, start: int, size: int, left: int, right: int, child: int) -> bytes:
+        raw = name.encode("utf-16-le") + b"\0\0"
+        return struct.pack(
+            "<64sHBBIII16xI16xIQ", raw, len(raw), kind, 1, left, right, child, 0, start, size
+        )  # fmt: skip
+
+    # sector 0: FAT, 1: directory, 2: mini FAT, 3...: the container
+    fat = [0xFFFFFFFD, end, end, *range(4, 3 + sectors), end]
+    directory = entry("Root Entry", 5, 3, len(container), free, free, 1)
+    directory += entry("WordDocument", 2, pieces, 60, free, 3, free)
+    directory += entry("ObjectPool", 1, 0, 0, free, free, 3)
+    directory += entry("\x05SummaryInformation", 2, pieces - 1, len(summary), free, free, free)
+    header = struct.pack(
+        "<8s16xHHHHH6xIIIIIIIII", bytes.fromhex("D0CF11E0A1B11AE1"), 0x3E, 3, 0xFFFE, 9, 6,
+        0, 1, 1, 0, 4096, 2, 1, end, 0,
+    )  # fmt: skip
+    tables = struct.pack("<109I", 0, *[free] * 108)
+    fat += [free] * (128 - len(fat))
+    mini += [free] * (128 - len(mini))
+    body = struct.pack("<128I", *fat) + directory + struct.pack("<128I", *mini) + container.ljust(512 * sectors, b"\0")
+    return header + tables + body
+
+
+def test_short_streams_are_read_from_the_root_s_stream() -> None:
+    title = "Příliš dlouhý název " * 20
+    found = read("doc", mini_doc(title))
+    assert (found.title, found.authors) == (title.strip(), ("A B",))
+
+
+def test_the_summary_of_an_embedded_object_is_not_the_document_s() -> None:
+    data = bytearray(make_doc(BOOK))
+    at = data.index("\x05SummaryInformation".encode("utf-16-le"))
+    number = (at - data.index("Root Entry".encode("utf-16-le"))) // 128
+    word = data.index("WordDocument".encode("utf-16-le"))
+    # Take it out of the root's tree and leave it in the directory.
+    for field in (68, 72):
+        if struct.unpack_from("<I", data, word + field)[0] == number:
+            struct.pack_into("<I", data, word + field, 0xFFFFFFFF)
+    struct.pack_into("<I", data, data.index("Root Entry".encode("utf-16-le")) + 76, 1 if number == 2 else 2)
+    assert read("doc", bytes(data)).title is None
+
+
+# -- rtf ----------------------------------------------------------------------------------------------------------
+
+
+def rtf(info: str, head: str = r"\ansi\ansicpg1251") -> bytes:
+    return (rf"{{\rtf1{head}{{\fonttbl{{\f0 Arial;}}}}" "\r\n" rf"{{\info{info}}}\pard text}}").encode("latin-1")
+
+
+@pytest.mark.parametrize(
+    ("data", "title"),
+    [
+        (rtf(r"{\title \'c2\'ee\'e9\'ed\'e0}"), "Война"),
+        (rtf(r"{\title M\'fcller}", r"\ansi"), "Müller"),
+        (rtf(r"{\title M\'9fller}", r"\mac"), "Müller"),
+        (rtf(r"{\title M\'81ller}", r"\pc"), "Müller"),
+        (rtf(r"{\title \'90\'ed\'91\'88}", r"\ansi\ansicpg932"), "戦争"),
+        (rtf(r"{\title \u1042?\u1086?x}"), "Воx"),
+        (rtf(r"{\title \u1042\'c2\u1086\'eex}"), "Воx"),
+        (rtf(r"{\title \uc0\u1042 \u1086 x}"), "Воx"),
+        (rtf(r"{\title \u1042 \u1086 x}", r"\ansi\uc0"), "Воx"),
+        (rtf(r"{\title \uc2\u1042 ??\u1086 ??x}"), "Воx"),
+        (rtf(r"{\title \u-10179?\u-8704?!}"), "😀!"),
+        (rtf(r"{\title \u-10179?!}"), "!"),
+        (rtf(r"{\title {\upr{War ?}{\*\ud{\u1042?\u1086?}}}}"), "Во"),
+        (rtf(r"{\title a\{b\}c\\d\~e\_f\-g}"), "a{b}c\\d e-fg"),
+        (rtf("{\\title one\r\n\\line two\\tab three\\emdash four}"), "one two three—four"),
+        (rtf(r"{\title {\b bold} plain}"), "bold plain"),
+        (rtf(r"{\title a{\*\comment not this}b}"), "ab"),
+        (rtf(r"{\*\company C}{\subject S}{\operator O}{\title T}"), "T"),
+        (rtf(r"{\title T}{\doccomm {\title inner}}"), "T"),
+        (rtf("{\\title \xc2\xee\xe9\xed\xe0}"), "Война"),
+        (rtf(r"{\title T", "")[:-12], "T"),
+        (rtf(r"{\author A}"), None),
+        (b"{\\rtf1 no info}", None),
+        (b"{\\rtf1{\\info", None),
+    ],
+)
+def test_rtf_titles(data: bytes, title: str | None) -> None:
+    assert read("rtf", data).title == title
+
+
+def test_rtf_authors_and_keywords_are_lists() -> None:
+    found = read("rtf", rtf(r"{\author A B; Doe, Jane}{\keywords one, two;three}"))
+    assert (found.authors, found.tags) == (("A B", "Jane Doe"), ("one", "two", "three"))
+
+
+@pytest.mark.parametrize("styles", [3_000, 60_000, 500_000])
+def test_rtf_info_behind_long_style_lists_is_found(styles: int) -> None:
+    data = rtf(r"{\title T}", r"\ansi{\stylesheet" + r"{\s1 Style;}" * (styles // 12) + "}")
+    assert read("rtf", data).title == "T"
+
+
+def test_a_long_rtf_info_is_read_to_its_end() -> None:
+    assert read("rtf", rtf(r"{\doccomm " + "x" * 50_000 + r"}{\title T}")).title == "T"
+    assert read("rtf", make_rtf(BOOK)).title == BOOK.title
+
+
+# -- html ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "title"),
+    [
+        ("<title>T</title>", "T"),
+        ("<HTML><HEAD><TITLE class=x>\n A\n title </TITLE>", "A title"),
+        ("<title>Tom &amp; Jerry &mdash; caf&#233;</title>", "Tom & Jerry — café"),
+        ("<!-- <title>old</title> --><title>new</title>", "new"),
+        ("<!-- never closed <title>T</title>", None),
+        ("<title></title><meta name=DC.Title content='From meta'>", "From meta"),
+        ("<body><title>in the body</title>", None),
+        ("<title>no end", "no end"),
+        ("<p>nothing</p>", None),
+    ],
+)
+def test_html_titles(data: str, title: str | None) -> None:
+    assert read("html", data.encode()).title == title
+
+
+@pytest.mark.parametrize(
+    ("meta", "authors"),
+    [
+        ('<meta name="author" content="A B">', ("A B",)),
+        ("<META CONTENT='A B, C D' NAME=Author />", ("A B", "C D")),
+        ("<meta name=author content=Homer>", ("Homer",)),
+        ('<meta name="author" content="Müller, Jürgen">', ("Jürgen Müller",)),
+        ('<meta name="DC.creator" content="A B"><meta name="dc.creator" content="C D">', ("A B", "C D")),
+        ('<meta name="author" content="">', ()),
+        ('<meta name="author">', ()),
+        ('<meta name="author" content="&lt;A &quot;B&quot;&gt;">', ('<A "B">',)),
+    ],
+)
+def test_html_authors(meta: str, authors: tuple[str, ...]) -> None:
+    assert read("html", f"<head>{meta}</head>".encode()).authors == authors
+
+
+@pytest.mark.parametrize(
+    ("text", "languages"),
+    [
+        ('<html lang="cs-CZ">', ("cs-cz",)),
+        ('<html xmlns="x" xml:lang="ru">', ("ru",)),
+        ('<html lang="en"><meta http-equiv="Content-Language" content="cs">', ("cs",)),
+        ("<html>", ()),
+    ],
+)
+def test_html_languages(text: str, languages: tuple[str, ...]) -> None:
+    assert read("html", text.encode()).languages == languages
+
+
+@pytest.mark.parametrize(
+    ("data", "title"),
+    [
+        ('<meta charset="windows-1251"><title>Война и мир</title>'.encode("cp1251"), "Война и мир"),
+        ('<meta http-equiv=Content-Type content="text/html; charset=koi8-r"><title>Война</title>'.encode("koi8-r"),
+         "Война"),
+        ("<title>Война и мир</title>".encode("cp1251"), "Война и мир"),
+        ("<title>Café Müller</title>".encode("cp1252"), "Café Müller"),
+        ("<title>Война</title>".encode("utf-16"), "Война"),
+        ('<meta charset="shift_jis"><title>戦争</title>'.encode("shift_jis"), "戦争"),
+        ('<?xml version="1.0" encoding="iso-8859-2"?><html><title>Řeř</title>'.encode("iso8859-2"), "Řeř"),
+        ("<title>Война</title>".encode() + b"x" * 100 + "ж".encode()[:1], "Война"),
+    ],
+)  # fmt: skip
+def test_html_in_any_encoding(data: bytes, title: str) -> None:
+    assert read("html", data).title == title
+
+
+def test_html_is_read_up_to_64_kilobytes() -> None:
+    assert read("html", b"<head>" + b" " * 50_000 + b"<title>T</title>").title == "T"
+    assert read("html", b"<head>" + b" " * 100_000 + b"<title>T</title>").title is None

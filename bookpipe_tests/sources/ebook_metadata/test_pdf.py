@@ -1,0 +1,387 @@
+"""PDFs, and the processes that read them: what hangs or crashes one costs one file and one process."""
+
+import hashlib
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bookpipe.demo.ebook_files import BookText, make_pdf
+from bookpipe.demo.ebook_files.containers import pdf_file
+from bookpipe.model.errors import TerminalError
+from bookpipe.sources.ebook_metadata import EbookMetadata, PdfReader
+from bookpipe.sources.ebook_metadata.pdf_worker import ANSWER, BLOCK, BLOCK_HEADER, REQUEST, receive
+from bookpipe_tests.sources.ebook_metadata.reading import CountingSource, read
+
+BOOK = BookText("Vojna a mír", ("Lev Tolstoj", "Karel Čapek"), "cs", None, None, ("Román", "Sci-Fi"), 1869, "Text.")
+MADE = make_pdf(BOOK)
+ALL = EbookMetadata("Vojna a mír", ("Lev Tolstoj", "Karel Čapek"), tags=("Román", "Sci-Fi"), status="ok")
+PADDED = make_pdf(BookText("Long", (), "en", None, None, (), None, "Text.", pad_to=20 * BLOCK))
+
+
+@pytest.fixture(scope="module")
+def pdf() -> Iterator[PdfReader]:
+    with PdfReader() as reader:
+        yield reader
+
+
+def pdf_with(info: bytes, catalog: bytes = b"") -> bytes:
+    page = b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 9 9] >>"
+    pages = b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>"
+    root = b"<< /Type /Catalog /Pages 2 0 R %b >>" % catalog
+    return pdf_file([root, pages, page, b"<< %b >>" % info], root=1, info=4)
+
+
+# -- what is read -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("info", "title"),
+    [
+        (b"/Title (Plain)", "Plain"),
+        (b"/Title (\\(paren\\) \\\\ \\101)", "(paren) \\ A"),
+        (b"/Title <FEFF04120430>", "Ва"),
+        (b"/Title (\xef\xbb\xbf\xd0\x92)", "В"),
+        (b"/Title (M\xfcller \x85)", "Müller \u2013"),  # PDFDocEncoding has an en dash there
+        (b"/Title ()", None),
+        (b"/Title 5", None),
+        (b"", None),
+    ],
+)
+def test_the_title_is_that_of_the_info_dictionary(pdf: PdfReader, info: bytes, title: str | None) -> None:
+    found = read("pdf", pdf_with(info), pdf)
+    assert (found.title, found.status) == (title, "ok" if title else "none")
+
+
+@pytest.mark.parametrize(
+    ("author", "authors"),
+    [
+        (b"A B; C D", ("A B", "C D")),
+        (b"A B, C D", ("A B", "C D")),
+        (b"Doe, Jane", ("Jane Doe",)),
+        (b"Unknown", ()),
+    ],
+)
+def test_the_author_entry_is_a_list(pdf: PdfReader, author: bytes, authors: tuple[str, ...]) -> None:
+    assert read("pdf", pdf_with(b"/Author (%b)" % author), pdf).authors == authors
+
+
+def test_the_language_is_the_catalog_s(pdf: PdfReader) -> None:
+    assert read("pdf", pdf_with(b"", b"/Lang (cs-CZ)"), pdf).languages == ("cs-cz",)
+    assert read("pdf", pdf_with(b"", b"/Lang (%b)" % (b"x" * 5000)), pdf).languages == ()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\0" * 500 + MADE,
+        b"HTTP/1.1 200 OK\r\n\r\n" + MADE,
+        MADE + b"\0" * 5000,
+        MADE.replace(b"xref", b"xxxx"),
+        MADE.replace(b"startxref", b"startyref"),
+        MADE[: MADE.rindex(b"startxref")],
+    ],
+    ids=["zeros before", "text before", "zeros behind", "no xref", "no startxref", "no end"],
+)
+def test_a_pdf_with_junk_around_or_a_lost_table_is_read(pdf: PdfReader, data: bytes) -> None:
+    assert read("pdf", data, pdf) == ALL
+
+
+def test_a_large_pdf_costs_a_few_blocks(pdf: PdfReader) -> None:
+    source = CountingSource(PADDED)
+    assert pdf.read(len(PADDED), source.read_at).title == "Long"
+    assert source.asked <= 6 * BLOCK
+
+
+def test_a_large_pdf_without_its_table_is_searched_block_by_block(pdf: PdfReader) -> None:
+    data = PADDED.replace(b"xref", b"xxxx")
+    source = CountingSource(data)
+    assert pdf.read(len(data), source.read_at).title == "Long"
+    assert source.asked >= len(data)
+
+
+@pytest.mark.parametrize("data", [b"", b"%PDF-1.4", MADE[:400], b"%PDF-1.4\n" + b"1 0 obj\n" * 5000])
+def test_what_is_no_pdf_is_unreadable(pdf: PdfReader, data: bytes) -> None:
+    found = read("pdf", data, pdf)
+    assert found == EbookMetadata(status="unreadable", detail=found.detail)
+    assert found.detail
+
+
+def test_a_size_that_lies_is_unreadable(pdf: PdfReader) -> None:
+    source = CountingSource(MADE)
+    assert pdf.read(1 << 40, source.read_at).status == "unreadable"
+    assert pdf.read(len(MADE), source.read_at) == ALL
+
+
+# -- keys ---------------------------------------------------------------------------------------------------------
+
+_PAD = bytes.fromhex("28BF4E5E4E758A4164004E56FFFA01082E2E00B6D0683E802F0CA9FE6453697A")
+
+
+def rc4(key: bytes, data: bytes) -> bytes:
+    state = list(range(256))
+    j = 0
+    for i, k in zip(range(256), cycle(key), strict=False):
+        j = (j + state[i] + k) % 256
+        state[i], state[j] = state[j], state[i]
+    out = bytearray()
+    i = j = 0
+    for byte in data:
+        i = (i + 1) % 256
+        j = (j + state[i]) % 256
+        state[i], state[j] = state[j], state[i]
+        out.append(byte ^ state[(state[i] + state[j]) % 256])
+    return bytes(out)
+
+
+def md5(data: bytes) -> bytes:
+    return hashlib.md5(data, usedforsecurity=False).digest()
+
+
+def locked_pdf(user: bytes, title: bytes) -> bytes:
+    """A PDF under the standard handler, revision 2 (40-bit RC4): ISO 32000-1, 7.6.3."""
+    identifier, permissions = b"0123456789abcdef", struct.pack("<i", -4)
+    owner_entry = rc4(md5((b"owner" + _PAD)[:32])[:5], (user + _PAD)[:32])
+    key = md5((user + _PAD)[:32] + owner_entry + permissions + identifier)[:5]
+    info_key = md5(key + (4).to_bytes(3, "little") + b"\0\0")[:10]
+    encrypt = b"<< /Filter /Standard /V 1 /R 2 /P -4 /O <%b> /U <%b> >>" % (
+        owner_entry.hex().encode(),
+        rc4(key, _PAD).hex().encode(),
+    )
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 9 9] >>",
+        b"<< /Title <%b> >>" % rc4(info_key, title).hex().encode(),
+        encrypt,
+    ]
+    more = b"trailer\n<< /Encrypt 5 0 R /ID [<%b> <%b>]" % ((identifier.hex().encode(),) * 2)
+    return pdf_file(objects, root=1, info=4).replace(b"trailer\n<<", more)
+
+
+def test_a_pdf_that_needs_a_password_is_encrypted(pdf: PdfReader) -> None:
+    found = read("pdf", locked_pdf(b"secret", b"Hidden"), pdf)
+    assert (found.status, found.title) == ("encrypted", None)
+
+
+def test_a_pdf_that_only_forbids_things_is_read(pdf: PdfReader) -> None:
+    found = read("pdf", locked_pdf(b"", b"Open"), pdf)
+    assert (found.status, found.title) == ("ok", "Open")
+
+
+def test_a_pdf_under_another_handler_is_encrypted(pdf: PdfReader) -> None:
+    data = locked_pdf(b"", b"Open").replace(b"/Filter /Standard", b"/Filter /EBX_HANDL")
+    assert read("pdf", data, pdf).status == "encrypted"
+
+
+# -- processes ----------------------------------------------------------------------------------------------------
+
+
+def workers() -> list[psutil.Process]:
+    return [
+        child
+        for child in psutil.Process().children()
+        if child.status() != psutil.STATUS_ZOMBIE and any("pdf_worker" in word for word in child.cmdline())
+    ]
+
+
+def new_workers(before: list[psutil.Process]) -> list[psutil.Process]:
+    return [worker for worker in workers() if worker not in before]
+
+
+def test_a_worker_that_hangs_is_ended_by_the_time_limit() -> None:
+    before = workers()
+    with PdfReader(time_limit_s=2.0) as reader:
+        source = CountingSource(MADE)
+        assert reader.read(len(MADE), source.read_at) == ALL
+        (worker,) = new_workers(before)
+        os.kill(worker.pid, signal.SIGSTOP)
+        found = reader.read(len(MADE), source.read_at)
+        assert found == EbookMetadata(status="unreadable", detail="the PDF was not read within 2 s")
+        assert not worker.is_running()
+        assert reader.read(len(MADE), source.read_at) == ALL
+        assert [other.pid for other in new_workers(before)] != [worker.pid]
+    assert new_workers(before) == []
+
+
+def test_a_worker_that_hangs_in_the_middle_of_a_file_is_ended_too() -> None:
+    before = workers()
+    with PdfReader(time_limit_s=2.0) as reader:
+        data = PADDED.replace(b"xref", b"xxxx")
+
+        def stopping(offset: int, length: int) -> bytes:
+            if offset == 7 * BLOCK:
+                os.kill(new_workers(before)[0].pid, signal.SIGSTOP)
+            return data[offset : offset + length]
+
+        assert reader.read(len(data), stopping).status == "unreadable"
+        assert reader.read(len(MADE), CountingSource(MADE).read_at) == ALL
+
+
+def test_a_worker_that_is_killed_while_idle_costs_no_file() -> None:
+    before = workers()
+    with PdfReader() as reader:
+        for _ in range(3):
+            assert reader.read(len(MADE), CountingSource(MADE).read_at) == ALL
+            (worker,) = new_workers(before)
+            worker.kill()
+            worker.wait()
+
+
+def test_a_file_that_kills_every_worker_is_unreadable() -> None:
+    before = workers()
+    with PdfReader() as reader:
+        data = PADDED.replace(b"xref", b"xxxx")
+
+        def killing(offset: int, length: int) -> bytes:
+            if offset == 7 * BLOCK:
+                os.kill(new_workers(before)[0].pid, signal.SIGKILL)
+            return data[offset : offset + length]
+
+        for _ in range(2):
+            found = reader.read(len(data), killing)
+            assert found == EbookMetadata(status="unreadable", detail="the PDF reader ended with signal 9")
+            assert reader.read(len(MADE), CountingSource(MADE).read_at) == ALL
+
+
+@pytest.mark.parametrize("at", [0, 7 * BLOCK])
+def test_an_error_of_the_source_passes_through_and_leaves_the_pool_whole(at: int) -> None:
+    data = PADDED.replace(b"xref", b"xxxx")
+
+    def failing(offset: int, length: int) -> bytes:
+        if offset == at:
+            raise TimeoutError("network share")
+        return data[offset : offset + length]
+
+    with PdfReader() as reader:
+        for _ in range(2):
+            with pytest.raises(TimeoutError, match="network share"):
+                reader.read(len(data), failing)
+            assert reader.read(len(MADE), CountingSource(MADE).read_at) == ALL
+
+
+def test_threads_share_the_workers() -> None:
+    before = workers()
+    books = [BookText(f"Title {n}", (f"Author {n}",), "en", None, None, (), None, "x") for n in range(60)]
+
+    def title(book: BookText) -> str | None:
+        data = make_pdf(book)
+        return reader.read(len(data), CountingSource(data).read_at).title
+
+    with PdfReader(workers=2) as reader, ThreadPoolExecutor(5) as threads:
+        assert list(threads.map(title, books)) == [book.title for book in books]
+        assert 1 <= len(new_workers(before)) <= 2
+    assert new_workers(before) == []
+
+
+def test_a_closed_reader_may_be_used_again() -> None:
+    reader = PdfReader()
+    for _ in range(2):
+        assert reader.read(len(MADE), CountingSource(MADE).read_at) == ALL
+        reader.close()
+
+
+def test_nothing_is_started_before_the_first_pdf() -> None:
+    before = workers()
+    with PdfReader(workers=2):
+        assert new_workers(before) == []
+
+
+def test_workers_end_when_the_one_who_asks_is_killed(tmp_path: Path) -> None:
+    file = tmp_path / "a.pdf"
+    file.write_bytes(MADE)
+    program = (
+        "import sys, time; from bookpipe.sources.ebook_metadata import PdfReader; import psutil\n"
+        "data = open(sys.argv[1], 'rb').read(); reader = PdfReader()\n"
+        "reader.read(len(data), lambda at, n: data[at:at+n])\n"
+        "print(psutil.Process().children()[0].pid, flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdout is not None
+        worker = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    gone, alive = psutil.wait_procs([worker], timeout=60)
+    assert [process.pid for process in gone] == [worker.pid]
+    assert alive == []
+
+
+# -- workers in which something else is wrong ---------------------------------------------------------------------
+
+_PDFIUM = """
+class PdfiumError(RuntimeError):
+    err_code = 3
+class PdfDocument:
+    def __init__(self, file):
+        {body}
+    def get_metadata_value(self, key):
+        return key
+    def close(self):
+        pass
+class raw:
+    FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY = 4, 5
+    FPDFCatalog_GetLanguage = staticmethod(lambda *_: 0)
+"""
+
+
+@pytest.fixture
+def broken_pdfium(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A module that workers import instead of the real one, once it is written."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return tmp_path / "pypdfium2.py"
+
+
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ("while True: pass", "not read within 1 s"),
+        ("import ctypes; ctypes.CDLL(None).pause()", "not read within 1 s"),
+        ("import os; os.abort()", "signal 6"),
+        ("import ctypes; ctypes.string_at(0)", "signal 11"),
+        ("import os; os._exit(3)", "code 3"),
+        ("self.all = [bytes(1 << 28) for _ in range(64)]", "MemoryError"),
+        ("import os; os.write(int(__import__('sys').argv[1]), b'nonsense!' * 100)", "nonsense"),
+        ("import os; os.write(int(__import__('sys').argv[1]), b'D' + (2).to_bytes(8, 'little') + b'!!')", "nonsense"),
+        ("import os; os.write(int(__import__('sys').argv[1]), b'R' + (1 << 60).to_bytes(8, 'little'))", "nonsense"),
+        ("raise ValueError('odd')", "odd"),
+        ("raise PdfiumError('bad file')", "bad file"),
+    ],
+)
+def test_a_file_that_breaks_the_library_is_unreadable(broken_pdfium: Path, body: str, detail: str) -> None:
+    broken_pdfium.write_text(_PDFIUM.format(body=f"if file.seek(0, 2) == 7:\n            {body}"))
+    with PdfReader(time_limit_s=1.0) as reader:
+        for _ in range(2):
+            found = reader.read(7, CountingSource(b"hostile").read_at)
+            assert found == EbookMetadata(status="unreadable", detail=found.detail)
+            assert detail in found.detail
+            assert reader.read(4, CountingSource(b"fine").read_at).title == "Title"
+
+
+def test_a_library_that_is_missing_is_an_error_of_the_installation(broken_pdfium: Path) -> None:
+    broken_pdfium.write_text("raise ImportError('no such library')")
+    with PdfReader() as reader:
+        for _ in range(2):
+            with pytest.raises(TerminalError, match="no such library.*is pypdfium2 installed"):
+                reader.read(len(MADE), CountingSource(MADE).read_at)
+
+
+def test_a_worker_whose_parent_is_gone_does_not_hang_for_ever(broken_pdfium: Path) -> None:
+    broken_pdfium.write_text(_PDFIUM.format(body="while True: pass"))
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        command = [sys.executable, "-m", "bookpipe.sources.ebook_metadata.pdf_worker", str(theirs.fileno()), "1"]
+        with subprocess.Popen(command, pass_fds=[theirs.fileno()]) as worker:
+            _, length = ANSWER.unpack(receive(ours, ANSWER.size))
+            receive(ours, length)
+            ours.sendall(REQUEST.pack(4, 1) + BLOCK_HEADER.pack(0, 4) + b"hang")
+            assert worker.wait(60) == -signal.SIGALRM

@@ -1,0 +1,31 @@
+"""Being nobody for a moment: file rights mean nothing to root."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+NOBODY = 65534
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """The block runs without root's rights; for anybody but root nothing changes."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A temporary folder that everybody may pass through, which pytest's are not."""
+    with TemporaryDirectory(prefix="bookpipe-tests-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
