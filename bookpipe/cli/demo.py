@@ -26,9 +26,9 @@ QUERIES = {
         "JOIN language n ON n.id = e.language_id LEFT JOIN source s ON s.ebook_id = e.id "
         "GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 5"
     ),
-    "A search, as the application does it: series with 'chronicle'": (
+    "Books found for 'novak', as the application searches": (
         "SELECT e.title, s.location FROM ebook e JOIN source s ON s.ebook_id = e.id "
-        "WHERE e.full_text @@ to_tsquery('public.custom', 'night:*') ORDER BY e.id LIMIT 5"
+        "WHERE e.full_text @@ to_tsquery('public.custom', 'novak:*') ORDER BY e.id LIMIT 5"
     ),
 }
 
@@ -74,13 +74,13 @@ def _show_queries(url: str, console: Console) -> None:
     with psycopg.connect(url) as connection:
         for title, query in QUERIES.items():
             cursor = connection.execute(query.encode())
-            table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+            table = Table(box=None, padding=(0, 2, 0, 2))
             for column in cursor.description or ():
                 table.add_column(column.name, overflow="fold")
             for row in cursor:
                 table.add_row(*(str(value) for value in row))
-            console.print()
-            console.print(table)
+            console.print(f"\n[bold]{title}[/]", highlight=False)
+            console.print(table, highlight=False)
 
 
 def ui_environment(console: Console) -> tuple[dict[str, str], Path]:

@@ -84,7 +84,7 @@ LISTEN_REASON_HELP: dict[ListenReason, str] = {
 }
 
 # What Koito (Go's TrimSpace) trims: Unicode's white space. Python's own strip also takes U+001C to U+001F.
-SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 
 
 def trim(text: str) -> str:

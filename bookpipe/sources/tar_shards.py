@@ -154,8 +154,7 @@ def _form(entry: "os.DirEntry[str]") -> tuple[str, _Form] | None:
     status = entry.stat()  # the directory is the user's own: a link to a shard elsewhere is as good
     kind: ShardKind | None = None
     if stat.S_ISDIR(status.st_mode):
-        if name not in _SYSTEM_FOLDERS and any(True for _ in os.scandir(path)):
-            kind = "folder"
+        kind = "folder" if name not in _SYSTEM_FOLDERS and not _is_empty(path) else None
     elif stat.S_ISREG(status.st_mode):
         suffix = _NAME.fullmatch(name)
         if suffix:
@@ -163,6 +162,14 @@ def _form(entry: "os.DirEntry[str]") -> tuple[str, _Form] | None:
         elif "." not in name:
             kind = _detect(path)
     return (name, _Form(_RANKS.index(kind), path, kind, (status.st_size, status.st_mtime_ns))) if kind else None
+
+
+def _is_empty(folder: Path) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is None
+    except PermissionError:  # reading it will say so
+        return False
 
 
 def _detect(path: Path) -> ShardKind | None:
@@ -402,7 +409,7 @@ def _describe_file(path: bytes, name: bytes, number: int) -> Member:
         status = os.lstat(path)
     except OSError as error:
         refuse(error, path)
-        return Member(number, number, name, 0, 0, Kind.OTHER)
+        return Member(number, number, name, 1, 0, Kind.FILE)  # reading it will say what is wrong
     kind = {stat.S_IFREG: Kind.FILE, stat.S_IFLNK: Kind.SYMLINK, stat.S_IFIFO: Kind.FIFO}.get(
         stat.S_IFMT(status.st_mode), Kind.DEVICE
     )

@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -145,19 +145,26 @@ class Shelf:
         return {(table, name): enabled for table, name, enabled in self.sql(_NAMES["triggers"])}
 
     @contextmanager
-    def holding(self, table: str, mode: str = "ACCESS EXCLUSIVE") -> Iterator["Hold"]:
-        """Somebody else holds a lock on a table, until the block ends or `release` is called."""
-        with closing(self.connect()) as holder, closing(self.connect()) as watcher:
-            holder.autocommit = False
-            holder.execute(f"LOCK TABLE {table} IN {mode} MODE".encode())
-            yield Hold(holder, watcher)
+    def transaction(self, *statements: str) -> Iterator["Transaction"]:
+        """Somebody else's transaction: it has done the statements, and ends with the block or with `commit`."""
+        with closing(self.connect()) as connection, closing(self.connect()) as watcher:
+            connection.autocommit = False
+            for statement in statements:
+                connection.execute(statement.encode())
+            transaction = Transaction(connection, watcher)
+            yield transaction
+            transaction.commit()
+
+    def holding(self, table: str, mode: str = "SHARE") -> AbstractContextManager["Transaction"]:
+        """Somebody else holds a lock on a table. Mode SHARE lets others read and not write."""
+        return self.transaction(f"LOCK TABLE {table} IN {mode} MODE")
 
 
 @dataclass
-class Hold:
-    """A held lock."""
+class Transaction:
+    """An open transaction of somebody else, whose locks a load may have to wait for."""
 
-    holder: Connection
+    connection: Connection
     watcher: Connection
 
     def wait_for_loader(self, count: int = 1) -> list[int]:
@@ -174,15 +181,15 @@ class Hold:
 
     @contextmanager
     def before(self, work: Any, *arguments: Any, **options: Any) -> Iterator["Future[Any]"]:
-        """A load in a thread of its own, for which the block is run once it waits for the lock. At the end of the
-        block the lock is released and the load's end waited for."""
+        """A load in a thread of its own; the block runs once that waits for a lock of ours. Then the transaction
+        commits, and the load's end is waited for."""
         with ThreadPoolExecutor(1) as pool:
             try:
                 loading = pool.submit(work, *arguments, **options)
                 self.wait_for_loader()
                 yield loading
             finally:
-                self.release()
+                self.commit()
 
     def kill_loaders(self) -> None:
         self.watcher.execute(
@@ -190,8 +197,9 @@ class Hold:
             "AND application_name = 'bookpipe'"
         )
 
-    def release(self) -> None:
-        self.holder.commit()
+    def commit(self) -> None:
+        with suppress(psycopg.OperationalError):  # a test may have stopped the server
+            self.connection.commit()
 
 
 def all_at_once(*jobs: Any) -> list[Any]:

@@ -4,6 +4,7 @@ import posixpath
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import islice
 from urllib.parse import unquote
 
 from bookpipe.sources.ebook_metadata.fields import (
@@ -16,10 +17,10 @@ from bookpipe.sources.ebook_metadata.fields import (
     split_tags,
 )
 from bookpipe.sources.ebook_metadata.hardened_xml import (
+    MAX_ELEMENTS,
     Element,
     attribute,
     child,
-    children,
     descendants,
     local_name,
     parse_xml,
@@ -167,22 +168,20 @@ def _cover_member(package: Element, cover_id: str | None, folder: str, members: 
     """The image EPUB 3 marks as cover, else the one EPUB 2's <meta name="cover"> points to by id."""
     by_id = None
     manifest = child(package, "manifest")
-    for item in children(manifest, "item") if manifest is not None else ():
-        href = item.get("href")
-        if not href or not item.get("media-type", "image/").startswith("image/"):
-            continue
-        if "cover-image" in item.get("properties", "").split():
-            by_id = href
-            break
-        if cover_id and item.get("id") == cover_id:
-            by_id = href
+    items = manifest.iterchildren("{*}item") if manifest is not None else ()
+    for item in islice(items, MAX_ELEMENTS):
+        marked = "cover-image" in item.get("properties", "").split()
+        if (marked or (cover_id and item.get("id") == cover_id)) and item.get("media-type", "").startswith("image/"):
+            by_id = item.get("href")
+            if marked:
+                break
     path = _member_path(folder, by_id) if by_id else None
     return path if path and members.find(path) else None
 
 
 def _drm(members: ZipMembers) -> str:
     """What META-INF/encryption.xml says of the contents; '' when they can be read."""
-    entry = members.find("META-INF/encryption.xml")
+    entry = members.get("META-INF/encryption.xml")
     if entry is None:
         return ""
     try:

@@ -144,7 +144,7 @@ def people(*texts: str | None) -> Iterable[str]:
     for text in texts:
         for name in _PEOPLE.split(clean_text((text or "").replace("\n", ";"), MAX_AUTHORS * MAX_AUTHOR)):
             if name.lower() not in _NOBODY and any(map(str.isalnum, name)):
-                yield _first_name_first(name.replace("&&", "&"))
+                yield _first_name_first(name.replace("&&", "&").strip())
 
 
 def people_in_list(text: str | None) -> Iterable[str]:

@@ -29,7 +29,7 @@ def read_docx(size: int, read_at: ReadAt) -> EbookMetadata:
         languages=map(text_of, children(core, "language")),
         # Separated by commas or semicolons. Blanks separate nothing: that would tear "science fiction" apart.
         tags=split_tags(*map(text_of, children(core, "keywords"))),
-        cover="docProps/thumbnail.jpeg" if members.find("docProps/thumbnail.jpeg") else None,
+        cover="docProps/thumbnail.jpeg" if members.get("docProps/thumbnail.jpeg") else None,
     )
 
 
@@ -55,5 +55,5 @@ def read_odt(size: int, read_at: ReadAt) -> EbookMetadata:
         authors=people_in_list(creator),
         languages=map(text_of, children(meta, "language")),
         tags=split_tags(*map(text_of, children(meta, "keyword"))),
-        cover=_THUMBNAIL if members.find(_THUMBNAIL) else None,
+        cover=_THUMBNAIL if members.get(_THUMBNAIL) else None,
     )

@@ -1,7 +1,7 @@
 """One stream of an OLE compound file ([MS-CFB]), read with a handful of small reads and fixed bounds.
 
-Not olefile: it keeps every stream it met in a list and looks through that list for each new one, so that a
-directory of 60,000 entries takes minutes, and it reads the directory of a looping file to the size of the file.
+Not olefile 0.47: it looks for each stream in a list of all earlier ones (a directory of 60,000 entries in 8 MB took
+14 s, four times that for twice as many) and reads whatever a chain that loops leads it to, up to the file's size.
 """
 
 import struct

@@ -114,7 +114,9 @@ class _Worker:
     def __init__(self, time_limit_s: float) -> None:
         ours, theirs = socket.socketpair()
         alarm_s = math.ceil(time_limit_s) + 5
-        command = [sys.executable, "-m", _MODULE, str(theirs.fileno()), str(alarm_s)]
+        # The same path as here, or the working directory would come first: who knows what lies there.
+        program = f"import sys; sys.path[:] = {sys.path!r}; from {_MODULE} import main; main(*map(int, sys.argv[1:]))"
+        command = [sys.executable, "-c", program, str(theirs.fileno()), str(alarm_s)]
         try:
             self._process = subprocess.Popen(
                 command,

@@ -1,6 +1,6 @@
 """The process that reads PDFs: PDFium, which hostile files crash, hang and fill memory with, and nothing else.
 
-Run by PdfReader with the number of an inherited socket. A file is named by its size and read in blocks: some come
+PdfReader starts it with the number of an inherited socket. A file is named by its size and read in blocks: some come
 with the request, the others are asked for, so that a file of gigabytes costs a few blocks. Messages:
 
     request   size, number of blocks, then each block: index, length, bytes
@@ -15,7 +15,6 @@ import json
 import signal
 import socket
 import struct
-import sys
 import time
 from typing import Any
 
@@ -142,35 +141,34 @@ def main(descriptor: int, alarm_s: int) -> None:
 
     The one who asks kills it earlier; this is for when that one has died.
     """
-    connection = socket.socket(fileno=descriptor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends even what runs in C
     _limit_resources()
-    try:
-        import pypdfium2  # noqa: PLC0415  its absence is an answer
-    except Exception as error:
-        _send(connection, {"error": f"{type(error).__name__}: {error}"})
-        return
-    _send(connection, {})
-    while True:
-        size, count = REQUEST.unpack(receive(connection, REQUEST.size))
-        signal.alarm(alarm_s)
-        file = _RemoteFile(connection, size, alarm_s)
-        for _ in range(count):
-            file.receive_block()
+    with socket.socket(fileno=descriptor) as connection, contextlib.suppress(GoneError, ConnectionError):
         try:
-            answer = _read(pypdfium2, file)
-        except (ValueError, TypeError, MemoryError) as error:
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        _send(connection, answer)
-        signal.alarm(0)
+            import pypdfium2  # noqa: PLC0415  its absence is an answer
+        except Exception as error:
+            _send(connection, {"error": f"{type(error).__name__}: {error}"})
+            return
+        _send(connection, {})
+        while True:
+            _answer(connection, pypdfium2, alarm_s)
+
+
+def _answer(connection: socket.socket, pdfium: Any, alarm_s: int) -> None:
+    size, count = REQUEST.unpack(receive(connection, REQUEST.size))
+    signal.alarm(alarm_s)
+    file = _RemoteFile(connection, size, alarm_s)
+    for _ in range(count):
+        file.receive_block()
+    try:
+        answer = _read(pdfium, file)
+    except (ValueError, TypeError, MemoryError) as error:
+        answer = {"error": f"{type(error).__name__}: {error}"}
+    _send(connection, answer)
+    signal.alarm(0)
 
 
 def _send(connection: socket.socket, answer: dict[str, str]) -> None:
     data = json.dumps(answer).encode("ascii")  # lone surrogates pass as escapes
     connection.sendall(ANSWER.pack(DONE, len(data)) + data)
-
-
-if __name__ == "__main__":
-    with contextlib.suppress(GoneError, ConnectionError):
-        main(int(sys.argv[1]), int(sys.argv[2]))

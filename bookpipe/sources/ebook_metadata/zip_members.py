@@ -18,10 +18,13 @@ class ZipMembers:
         self._exact = {entry.name: entry for entry in entries}  # of two with one name the last one counts
         self._folded: dict[bytes, ZipEntry] | None = None
 
+    def get(self, name: str) -> ZipEntry | None:
+        """The member of exactly that name."""
+        return self._exact.get(name.encode("utf-8", "replace"))
+
     def find(self, name: str) -> ZipEntry | None:
         """The member of that name; ignoring case and the direction of slashes when there is none."""
-        key = name.encode("utf-8", "replace")
-        return self._exact.get(key) or self._by_folded_name().get(_fold(key))
+        return self.get(name) or self._by_folded_name().get(_fold(name.encode("utf-8", "replace")))
 
     def first_ending(self, *endings: bytes) -> ZipEntry | None:
         """The member highest up whose name has one of these (lower-case) endings."""

@@ -4,6 +4,7 @@ Each format is a module that says where its records are and what Koito's importe
 by what is in it; Koito itself goes by the name only.
 """
 
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +14,7 @@ import pyarrow as pa
 
 from bookpipe.model.errors import BookpipeError, ConfigError, TerminalError, TransientError
 from bookpipe.sources.scrobbles import koito, lastfm, listenbrainz, maloja, spotify
-from bookpipe.sources.scrobbles.export_file import Export, Member, OpenFile, open_file, reopen, translating
+from bookpipe.sources.scrobbles.export_file import Export, Member, OpenFile, open_file, readable, reopen, translating
 from bookpipe.sources.scrobbles.fields import Record
 from bookpipe.sources.scrobbles.json_stream import (
     ByteStream,
@@ -23,7 +24,7 @@ from bookpipe.sources.scrobbles.json_stream import (
     StreamDamageError,
 )
 from bookpipe.sources.scrobbles.listens_table import ListenRows
-from bookpipe.sources.scrobbles.row_index import START, each_record, find_index
+from bookpipe.sources.scrobbles.row_index import START, each_record, find_index, without_collecting
 
 __all__ = ["FORMATS", "Export", "Member", "count_rows", "find_exports", "open_export", "read_listens"]
 
@@ -49,18 +50,19 @@ _MODULES: tuple[Format, ...] = (maloja, spotify, lastfm, listenbrainz, koito)
 FORMATS = MappingProxyType({module.KIND: module for module in _MODULES})
 
 _LOOKED_AT = 20  # first records that may tell the format
-# What Koito knows a file by, in its order; here only for files whose content is silent: an empty list.
-_NAMES = {"Streaming_History_Audio": "spotify", "maloja": "maloja", "recenttracks": "lastfm", "koito": "koito"}
+# What Koito knows a file by, in its order. Here names speak only where the content is silent: an empty list.
+_SPOTIFY_NAME = "Streaming_History_Audio"
+_NAMES = {_SPOTIFY_NAME: "spotify", "maloja": "maloja", "recenttracks": "lastfm", "koito": "koito"}
 
 
 def open_export(path: Path) -> Export:
     """The export in a file. TerminalError when it is none that is known, ConfigError when it cannot be read."""
     try:
-        with open_file(path) as opened, translating(path):
-            kind, members = _zip_members(opened) if opened.archive is not None else _plain_member(opened)
+        with open_file(path) as opened:
+            kind, members = _plain_member(opened) if opened.infos is None else _zip_members(opened)
             return Export(path, kind, opened.key(kind), members, opened.size, opened.mtime_ns)
     except TerminalError as error:
-        raise TerminalError(f"{path} cannot be loaded: {error}") from error
+        raise TerminalError(f"{readable(path)} cannot be loaded: {error}") from error
 
 
 def find_exports(folder: Path) -> tuple[list[Export], list[tuple[Path, BookpipeError]]]:
@@ -69,7 +71,7 @@ def find_exports(folder: Path) -> tuple[list[Export], list[tuple[Path, BookpipeE
     exports = []
     others: list[tuple[Path, BookpipeError]] = []
     with translating(folder):
-        paths = sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=lambda path: bytes(path))
+        paths = sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=bytes)
         paths = [path for path in paths if not path.is_dir()]
     for path in paths:
         try:
@@ -107,7 +109,7 @@ def read_listens(
     rows = ListenRows(form.COLUMNS, form.parse)
     if first_row <= last_row:
         mark = START if first_row == 1 else find_index(export, form.records, index_dir).before(first_row)
-        with reopen(export) as opened:
+        with without_collecting(), reopen(export) as opened:
             records = each_record(opened, export, form.records, mark)
             rows.add_all(islice(records, first_row - 1 - mark.rows, last_row - mark.rows))
     return rows.table(
@@ -130,21 +132,29 @@ def _zip_members(opened: OpenFile) -> tuple[str, tuple[Member, ...]]:
     members = [entry for entry in entries if listenbrainz.is_member(entry.name)]
     if members:
         return listenbrainz.KIND, tuple(members)
-    for entry in entries:
-        name = entry.name.rsplit("/", 1)[-1]
-        if name.lower().endswith(".json") and not name.startswith(".") and spotify.VIDEO not in name:
-            try:
-                kind = _recognise(opened, entry)
-            except TerminalError:
-                continue
-            if kind == spotify.KIND or (kind is None and _NAMES and "Streaming_History_Audio" in name):
-                members.append(entry)
+    members = [entry for entry in entries if _is_spotify(opened, entry)]
     if not members:
         raise TerminalError(
             "it is a zip without listens: neither ListenBrainz' listens/*.jsonl nor Spotify's extended history."
         )
-    members.sort(key=lambda member: member.name.rsplit("/", 1)[-1].encode("utf-8", "surrogateescape"))
+    members.sort(key=lambda member: _base_name(member).encode("utf-8", "surrogateescape"))
     return spotify.KIND, tuple(members)
+
+
+def _base_name(member: Member) -> str:
+    return member.name.rsplit("/", 1)[-1]
+
+
+def _is_spotify(opened: OpenFile, member: Member) -> bool:
+    name = _base_name(member)
+    if not name.lower().endswith(".json") or name.startswith("."):
+        return False
+    if _SPOTIFY_NAME in name:
+        return True  # even a damaged one: its damage is to be told when it is read
+    try:
+        return _recognise(opened, member) == spotify.KIND
+    except TerminalError:
+        return False
 
 
 def _recognise(opened: OpenFile, member: Member) -> str | None:
@@ -154,17 +164,13 @@ def _recognise(opened: OpenFile, member: Member) -> str | None:
     try:
         reader = JsonReader(opened.stream(member))
         top = reader.peek()
-        kind: str | None = ""
-        if top == "{":
-            kind = _recognise_object(reader)
-        elif top == "[":
-            kind = _recognise_array(reader)
-        elif not top:
+        if not top:
             raise TerminalError("it is empty. Export it again.")
+        kind = _recognise_object(reader) if top == "{" else _recognise_array(reader)
         if kind == koito.KIND:
             koito.check_version(opened.stream(member))
     except (JsonDamageError, StreamDamageError) as damage:
-        raise TerminalError(f"it is no JSON of a known format: {damage}.") from damage
+        raise TerminalError(f"it is no JSON of a known format ({damage}).") from damage
     if kind == "":
         raise TerminalError(
             "it is no export of listens that is known: Maloja's JSON, Spotify's extended streaming history, Last.fm's "
@@ -174,15 +180,18 @@ def _recognise(opened: OpenFile, member: Member) -> str | None:
 
 
 def _recognise_object(reader: JsonReader) -> str:
-    reader.expect("{")
-    while (key := reader.key()) is not None:
-        folded = key.casefold()
-        if reader.peek() == "[":
-            if folded in maloja.KEYS:
+    for key in _keys(reader):
+        if reader.peek() != "[":
+            continue
+        if key in koito.KEYS:
+            return koito.KIND
+        if key == "scrobbles":
+            return maloja.KIND
+        if key in maloja.KEYS:  # "list" may be of anything
+            reader.expect("[")
+            if reader.peek() == "]" or (reader.peek() == "{" and any(key in ("time", "track") for key in _keys(reader))):
                 return maloja.KIND
-            if folded in koito.KEYS:
-                return koito.KIND
-        reader.skip()
+            return ""
     return ""
 
 
@@ -196,13 +205,22 @@ def _recognise_array(reader: JsonReader) -> str | None:
         if reader.peek() != "{":
             reader.skip()
             continue
-        reader.expect("{")
         seen = set()
-        while (key := reader.key()) is not None:
-            seen.add(key.casefold())
-            if key.casefold() in lastfm.KEYS and reader.peek() in ("[", "{"):
+        for key in _keys(reader):
+            seen.add(key)
+            if key in lastfm.KEYS and reader.peek() in ("[", "{"):
                 return lastfm.KIND
             if len(seen & spotify.KEYS) >= 2:
                 return spotify.KIND
-            reader.skip()
     return ""
+
+
+def _keys(reader: JsonReader) -> Iterator[str]:
+    """The folded keys of the next object; a value that was not stepped into is stepped over."""
+    reader.expect("{")
+    while (key := reader.key()) is not None:
+        reader.peek()
+        at = reader.offset()
+        yield key.casefold()
+        if reader.offset() == at:
+            reader.skip()

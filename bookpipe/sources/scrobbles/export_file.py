@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from bookpipe.model.errors import ConfigError, TerminalError, TransientError
-from bookpipe.sources.scrobbles.json_stream import ByteStream, StreamDamageError
+from bookpipe.sources.scrobbles.json_stream import ByteStream
+from bookpipe.sources.scrobbles.zip_stream import ZipStream
 from bookpipe.sources.zip_directory import read_entries
 
 # Real exports shrink 10 to 40 times; a member of zeros shrinks 1,000 times.
@@ -27,10 +28,9 @@ MAX_SMALL_ZIP = 256 << 20  # unpacked bytes that are no bomb whatever the ratio
 
 _SAMPLE = 64 << 10  # bytes
 _SAMPLES = 16
-_READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_ENCRYPTED = 1
+_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")  # the second is of an empty zip
 _GONE_STORAGE = {errno.ESTALE, errno.EIO, errno.ENOTCONN, errno.EHOSTDOWN, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE}
-# What the standard library raises for damaged zips, members and names.
+# What the standard library raises for a damaged directory of a zip.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError)
 
 
@@ -45,7 +45,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """A recognised export. `key` names its content for ever: an export that changed has another one."""
+    """A recognised export. `key` ([A-Za-z0-9_-]+) names its content for ever: one that changed has another key."""
 
     path: Path
     kind: str
@@ -55,24 +55,53 @@ class Export:
     mtime_ns: int
 
 
+class MemberStream(ByteStream, Protocol):
+    """The bytes of a member."""
+
+    def finish(self) -> None:
+        """To be called when nothing more is wanted. StreamDamageError when the member turns out to be damaged."""
+
+
+class _FileStream:
+    """The bytes of a plain file, which has no checksum."""
+
+    def __init__(self, opened: "OpenFile", offset: int) -> None:
+        self._opened = opened
+        self._at = offset
+
+    def read(self, size: int, /) -> bytes:
+        data = self._opened.read_at(self._at, size)
+        self._at += len(data)
+        return data
+
+    def finish(self) -> None:
+        """Nothing can be wrong."""
+
+
 @dataclass(frozen=True, slots=True)
 class OpenFile:
-    """An open file, and the zip in it if it is one."""
+    """An open file, and the directory of the zip if it is one."""
 
     path: Path
     file: BinaryIO
     size: int
     mtime_ns: int
-    archive: zipfile.ZipFile | None
+    infos: tuple[zipfile.ZipInfo, ...] | None
 
-    def stream(self, member: Member, offset: int = 0) -> ByteStream:
-        """The member's bytes from an offset. What is wrong with them is raised as StreamDamageError by reading."""
-        return _Stream(self, member, offset)
+    def read_at(self, offset: int, length: int) -> bytes:
+        with translating(self.path):
+            self.file.seek(offset)
+            return self.file.read(length)
+
+    def stream(self, member: Member, offset: int = 0) -> MemberStream:
+        """The member's bytes from an offset."""
+        if self.infos is None or member.entry is None:
+            return _FileStream(self, offset)
+        return ZipStream(self.infos[member.entry], self.read_at, offset)
 
     def entries(self) -> list[Member]:
-        """All files in the zip. TerminalError when they would unpack to far more than their packed size allows."""
-        assert self.archive is not None
-        infos = self.archive.infolist()
+        """All files in the zip. TerminalError when they would unpack to far more than an export of this size."""
+        infos = self.infos or ()
         unpacked = sum(info.file_size for info in infos)
         if unpacked > max(MAX_SMALL_ZIP, MAX_RATIO * self.size):
             raise TerminalError(
@@ -81,12 +110,8 @@ class OpenFile:
             )
         return [Member(info.filename, info.file_size, n) for n, info in enumerate(infos) if not info.is_dir()]
 
-    def read_at(self, offset: int, length: int) -> bytes:
-        self.file.seek(offset)
-        return self.file.read(length)
-
     def key(self, kind: str) -> str:
-        """A readable name with a digest of the content: its size and samples that cover small files whole."""
+        """A readable name with a digest of the content: of its size, and of samples that cover small files whole."""
         digest = hashlib.sha256(f"{self.size}".encode())
         step = max(_SAMPLE, (self.size - _SAMPLE) // (_SAMPLES - 1))
         for n in range(_SAMPLES - 1):
@@ -98,41 +123,9 @@ class OpenFile:
         return f"{name}-{digest.hexdigest()[:8]}"
 
 
-class _Stream:
-    """Reads a member; opens it at the first read, so that a broken one is a matter of reading."""
-
-    def __init__(self, opened: OpenFile, member: Member, offset: int) -> None:
-        self._opened, self._member, self._offset = opened, member, offset
-        self._source: BinaryIO | None = None
-
-    def read(self, size: int, /) -> bytes:
-        with translating(self._opened.path):
-            try:
-                if self._source is None:
-                    self._source = self._open()
-                return self._source.read(size)
-            except _DAMAGE as error:
-                raise StreamDamageError(
-                    f"{self._member.name} cannot be unpacked: {error or 'it ends early'}"
-                ) from error
-            except OSError as error:  # a damaged directory makes zipfile seek to places that are none
-                if self._opened.archive is not None and error.errno == errno.EINVAL:
-                    raise StreamDamageError(f"{self._member.name} is not where the zip says") from error
-                raise
-
-    def _open(self) -> BinaryIO:
-        archive, entry = self._opened.archive, self._member.entry
-        if archive is None or entry is None:
-            self._opened.file.seek(self._offset)
-            return self._opened.file
-        info = archive.infolist()[entry]
-        if info.flag_bits & _ENCRYPTED:
-            raise StreamDamageError(f"{self._member.name} is encrypted")
-        if info.compress_type not in _READABLE:
-            raise StreamDamageError(f"{self._member.name} is packed in a way that is not read here")
-        source = archive.open(info)
-        source.seek(self._offset)
-        return source  # type: ignore[return-value]
+def readable(path: Path) -> str:
+    """A path for people: undecodable bytes of names, which logs and databases refuse, are replaced."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 @contextmanager
@@ -140,13 +133,13 @@ def translating(path: Path) -> Iterator[None]:
     """Raise bookpipe's errors for those of the file system."""
     try:
         yield
-    except OSError as error:
-        why = error.strerror or str(error)
-        if error.errno in _GONE_STORAGE:
+    except (OSError, ValueError) as error:  # ValueError: NUL in the path
+        why = getattr(error, "strerror", None) or str(error)
+        if isinstance(error, OSError) and error.errno in _GONE_STORAGE:
             raise TransientError(
-                f"The storage answered '{why}' for {path}: is the disk or share still there?"
+                f"The storage answered '{why}' for {readable(path)}: is the disk or network share still there?"
             ) from error
-        raise ConfigError(f"{path} cannot be read: {why}. Check that the file exists and its rights.") from error
+        raise ConfigError(f"{readable(path)} cannot be read: {why}. Check that it exists and its rights.") from error
 
 
 @contextmanager
@@ -155,25 +148,29 @@ def open_file(path: Path) -> Iterator[OpenFile]:
     with translating(path):
         # A pipe in the folder must not hang the reader.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
-    with os.fdopen(fd, "rb") as file:
+    try:
         with translating(path):
             status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise ConfigError(f"{path} is no file.")
-            opened = OpenFile(path, file, status.st_size, status.st_mtime_ns, None)
-            zipped = opened.read_at(0, 4) in (b"PK\x03\x04", b"PK\x05\x06")
-            if zipped and read_entries(status.st_size, opened.read_at) is None:
-                raise TerminalError("it is a zip that breaks off, is damaged or has too many files. Download it again.")
-        if not zipped:
-            yield opened
-            return
-        try:
-            with translating(path):
-                archive = zipfile.ZipFile(file)
-        except _DAMAGE as error:
-            raise TerminalError(f"it is a damaged zip ({error}). Download it again.") from error
-        with archive:
-            yield OpenFile(path, file, status.st_size, status.st_mtime_ns, archive)
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError(f"{readable(path)} is no file.")
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            plain = OpenFile(path, file, status.st_size, status.st_mtime_ns, None)
+            yield OpenFile(path, file, status.st_size, status.st_mtime_ns, _read_directory(plain))
+    finally:
+        os.close(fd)
+
+
+def _read_directory(opened: OpenFile) -> tuple[zipfile.ZipInfo, ...] | None:
+    if opened.read_at(0, 4) not in _MAGIC:
+        return None
+    # This reader has limits; the standard library's reads a directory of any size.
+    if read_entries(opened.size, opened.read_at) is None:
+        raise TerminalError("it is a zip that breaks off, is damaged or has too many files. Download it again.")
+    try:
+        with translating(opened.path), zipfile.ZipFile(opened.file) as archive:
+            return tuple(archive.infolist())
+    except (ConfigError, *_DAMAGE) as error:
+        raise TerminalError(f"it is a damaged zip ({error}). Download it again.") from error
 
 
 @contextmanager
@@ -181,5 +178,5 @@ def reopen(export: Export) -> Iterator[OpenFile]:
     """The file of an export again. TransientError when it is not the same any more."""
     with open_file(export.path) as opened:
         if (opened.size, opened.mtime_ns) != (export.size, export.mtime_ns):
-            raise TransientError(f"{export.path} changed since it was found. Its partitions are found again.")
+            raise TransientError(f"{readable(export.path)} changed since it was found. Find its partitions again.")
         yield opened

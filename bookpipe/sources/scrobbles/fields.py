@@ -100,6 +100,8 @@ def texts(record: Record, name: str) -> list[str]:
     value = field(record, name)
     if value is None:
         return []
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):  # nearly always
+        return [checked(value[0], name)]
     if not isinstance(value, list):
         raise UnusableError(ListenReason.BAD_RECORD, f"{name} is {type_name(value)}, not a list")
     for item in value:
@@ -153,9 +155,7 @@ def unix_seconds(value: Any) -> int | None:
 
 def whole_number(value: Any) -> int:
     """A 32-bit number, also out of a fractional one (cut) or one in a text; 0 for anything else."""
-    if isinstance(value, str) and _INTEGER.fullmatch(value):
-        value = int(value)
-    elif isinstance(value, float) and math.isfinite(value):
+    if (isinstance(value, str) and _INTEGER.fullmatch(value)) or (isinstance(value, float) and math.isfinite(value)):
         value = int(value)
     elif not isinstance(value, int) or isinstance(value, bool):
         return 0

@@ -13,6 +13,7 @@ from bookpipe.sources.scrobbles.fields import Record, UnusableError, type_name
 from bookpipe.sources.scrobbles.json_stream import Problem
 
 DAY = 86_400  # seconds
+MAX_DETAIL = 300  # characters
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -41,14 +42,21 @@ class ListenRows:
                 rows.append((None,) * len(self._columns))
 
     def table(
-        self, *, origin: str, first_row: int, kind: str, client: str, after: int | None, before: int | None, now: float | None
-    ) -> pa.Table:  # fmt: skip
+        self,
+        *,
+        origin: str,
+        first_row: int,
+        kind: str,
+        client: str,
+        after: int | None,
+        before: int | None,
+        now: float | None,
+    ) -> pa.Table:
         """LISTENS rows. See `read_listens` for the arguments."""
         n = len(self._rows)
-        columns: dict[str, Any] = dict(zip(self._columns, zip(*self._rows, strict=True), strict=False)) if n else {}
-        columns["reason"], columns["detail"] = self._outcomes(
-            columns, after, before, time.time() if now is None else now
-        )
+        columns: dict[str, Any] = dict(zip(self._columns, zip(*self._rows, strict=True), strict=True)) if n else {}
+        present = int(time.time() if now is None else now)
+        columns["reason"], columns["detail"] = self._outcomes(columns, after or 0, before or 0, present + DAY)
         columns["origin"] = pa.repeat(pa.scalar(origin), n)
         columns["row"] = pa.array(range(first_row, first_row + n), pa.int64())
         columns["kind"] = pa.repeat(pa.scalar(kind), n)
@@ -59,20 +67,20 @@ class ListenRows:
         return pa.table(arrays, schema=LISTENS)
 
     def _outcomes(
-        self, columns: dict[str, Any], after: int | None, before: int | None, now: float
+        self, columns: dict[str, Any], after: int, before: int, latest: int
     ) -> tuple[list[str | None], list[str | None]]:
         reasons: list[str | None] = list(columns.get("reason", [None] * len(self._rows)))
         details: list[str | None] = [None] * len(self._rows)
         for n, (reason, detail) in self._unusable.items():
-            reasons[n], details[n] = reason.value, detail
-        latest = int(now) + DAY
-        names = ("artist", "title", "listened_at")
-        for n, (artist, title, seconds) in enumerate(zip(*(columns.get(name, ()) for name in names), strict=True)):
-            if reasons[n] is None and not (artist and title and seconds is not None and DAY <= seconds <= latest):
-                outcome = _check(artist, title, seconds, latest)
-                assert outcome is not None
-                reasons[n], details[n] = outcome[0].value, outcome[1]
-            elif reasons[n] is None and ((after and seconds < after) or (before and seconds > before)):
+            reasons[n], details[n] = reason.value, detail[:MAX_DETAIL]
+        checked = zip(*(columns.get(name, ()) for name in ("artist", "title", "listened_at")), strict=True)
+        for n, (artist, title, seconds) in enumerate(checked):
+            if reasons[n] is not None:
+                continue
+            if not (artist and title and seconds is not None and DAY <= seconds <= latest):
+                reason, details[n] = _describe(artist, title, seconds)
+                reasons[n] = reason.value
+            elif 0 < seconds < after or seconds > before > 0:
                 reasons[n] = ListenReason.OUTSIDE_WINDOW.value
         return reasons, details
 
@@ -83,7 +91,8 @@ def _unusable(record: Any) -> UnusableError:
     return UnusableError(ListenReason.BAD_RECORD, f"it is {type_name(record)}, not an object")
 
 
-def _check(artist: str, title: str, seconds: int | None, latest: int) -> Outcome | None:
+def _describe(artist: str, title: str, seconds: int | None) -> Outcome:
+    """What is wrong with a listen that has no artist, no title, or a time of long ago or of the future."""
     if not artist:
         return ListenReason.EMPTY_ARTIST, "the record names no artist"
     if not title:
@@ -92,15 +101,9 @@ def _check(artist: str, title: str, seconds: int | None, latest: int) -> Outcome
         return ListenReason.BAD_TIME, "the record's time is missing or cannot be read"
     if seconds < DAY:
         return ListenReason.BAD_TIME, f"{seconds} seconds after 1970 is no time a listen can have"
-    if seconds > latest:
-        return ListenReason.FUTURE_TIME, _describe_future(seconds)
-    return None
-
-
-def _describe_future(seconds: int) -> str:
     if seconds >= 10**11:
-        return f"{seconds} seconds after 1970 is far in the future; these may be milliseconds"
-    return f"the listen is of {datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+        return ListenReason.FUTURE_TIME, f"{seconds} seconds after 1970 is far away; these may be milliseconds"
+    return ListenReason.FUTURE_TIME, f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _array(values: Any, kind: pa.DataType) -> pa.Array:

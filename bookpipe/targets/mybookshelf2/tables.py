@@ -1,6 +1,5 @@
 """The tables of MyBookshelf2 a loader touches, and whether a database has them."""
 
-from contextlib import suppress
 from dataclasses import dataclass
 
 from psycopg import errors
@@ -39,6 +38,8 @@ INDEXES = {
 }
 
 INDEX_WAIT = "10s"
+
+INDEX_WAIT = "2s"
 
 # Row-level full-text triggers that would rewrite every new row once for itself and once for each author.
 INSERT_TRIGGERS = {"ebook": "ebook_ts_insert", "ebook_authors": "ebook_ts_update"}
@@ -127,7 +128,8 @@ def find_rights(connection: Connection) -> Rights:
 def create_indexes(connection: Connection) -> list[str]:
     """Create what is missing of INDEXES; the names created. The application's writes go on meanwhile.
 
-    Each has to wait for all transactions of others that began before: too long a one, and the rest is left out.
+    Building one waits for transactions that are open: after a short while it is left for the next load, which
+    is slower without, but not wrong.
     """
     with translating("creating indexes"):
         rows = connection.execute(
@@ -136,15 +138,16 @@ def create_indexes(connection: Connection) -> list[str]:
             (list(INDEXES),),
         ).fetchall()
         valid = {name for name, ok in rows if ok}
-        for name, ok in rows:
-            if not ok:  # an earlier CONCURRENTLY that was interrupted
-                connection.execute(f"DROP INDEX public.{name}".encode())
         created = []
         connection.execute(f"SET lock_timeout = '{INDEX_WAIT}'".encode())
-        with suppress(errors.LockNotAvailable):  # a backup, say; a later load tries again
+        try:
             for name, (table, columns) in INDEXES.items():
                 if name not in valid:
+                    connection.execute(f"DROP INDEX IF EXISTS public.{name}".encode())  # one that was interrupted
                     connection.execute(f"CREATE INDEX CONCURRENTLY {name} ON public.{table} {columns}".encode())
                     created.append(name)
-        connection.execute("RESET lock_timeout")
+        except errors.LockNotAvailable:
+            pass
+        finally:
+            connection.execute("RESET lock_timeout")
         return created

@@ -149,13 +149,16 @@ def test_tags_are_split_at_commas_and_semicolons() -> None:
     assert read("epub", epub(subjects)).tags == ("Sci-Fi", "Space Opera", "Robots", "AI")
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "windows-1251", "koi8-r"])
-@pytest.mark.parametrize("declared", [True, False])
+@pytest.mark.parametrize(
+    ("encoding", "declared"),
+    [
+        *[(encoding, True) for encoding in ("utf-8", "utf-8-sig", "utf-16", "windows-1251", "koi8-r")],
+        *[(encoding, False) for encoding in ("utf-8", "utf-8-sig", "utf-16", "windows-1251")],
+    ],
+)
 def test_a_package_document_in_any_encoding_is_read(encoding: str, declared: bool) -> None:
     declaration = f'<?xml version="1.0" encoding="{encoding.removesuffix("-sig")}"?>' if declared else ""
     data = opf("<dc:title>Война и мир, сочинение графа Льва Толстого</dc:title>", "", declaration).encode(encoding)
-    if encoding == "koi8-r" and not declared:
-        pytest.skip("nothing tells it from windows-1251")
     found = read("epub", zip_of(container("content.opf"), ("content.opf", data)))
     assert found.title == "Война и мир, сочинение графа Льва Толстого"
 

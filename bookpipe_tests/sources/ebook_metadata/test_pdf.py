@@ -22,6 +22,7 @@ from bookpipe.sources.ebook_metadata import EbookMetadata, PdfReader
 from bookpipe.sources.ebook_metadata.pdf_worker import ANSWER, BLOCK, BLOCK_HEADER, REQUEST, receive
 from bookpipe_tests.sources.ebook_metadata.reading import CountingSource, read
 
+_WORKER = "bookpipe.sources.ebook_metadata.pdf_worker"
 BOOK = BookText("Vojna a mír", ("Lev Tolstoj", "Karel Čapek"), "cs", None, None, ("Román", "Sci-Fi"), 1869, "Text.")
 MADE = make_pdf(BOOK)
 ALL = EbookMetadata("Vojna a mír", ("Lev Tolstoj", "Karel Čapek"), tags=("Román", "Sci-Fi"), status="ok")
@@ -337,7 +338,7 @@ class raw:
 @pytest.fixture
 def broken_pdfium(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A module that workers import instead of the real one, once it is written."""
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path / "pypdfium2.py"
 
 
@@ -367,11 +368,20 @@ def test_a_file_that_breaks_the_library_is_unreadable(broken_pdfium: Path, body:
             assert reader.read(4, CountingSource(b"fine").read_at).title == "Title"
 
 
+def test_what_lies_in_the_working_directory_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("pypdfium2", "json", "socket", "bookpipe"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [part for part in sys.path if part])
+    with PdfReader() as reader:
+        assert reader.read(len(MADE), CountingSource(MADE).read_at) == ALL
+
+
 def test_a_library_that_is_missing_is_an_error_of_the_installation(broken_pdfium: Path) -> None:
     broken_pdfium.write_text("raise ImportError('no such library')")
     with PdfReader() as reader:
         for _ in range(2):
-            with pytest.raises(TerminalError, match="no such library.*is pypdfium2 installed"):
+            with pytest.raises(TerminalError, match=r"no such library.*is pypdfium2 installed"):
                 reader.read(len(MADE), CountingSource(MADE).read_at)
 
 
@@ -379,8 +389,8 @@ def test_a_worker_whose_parent_is_gone_does_not_hang_for_ever(broken_pdfium: Pat
     broken_pdfium.write_text(_PDFIUM.format(body="while True: pass"))
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        command = [sys.executable, "-m", "bookpipe.sources.ebook_metadata.pdf_worker", str(theirs.fileno()), "1"]
-        with subprocess.Popen(command, pass_fds=[theirs.fileno()]) as worker:
+        program = f"import sys; sys.path[:] = {sys.path!r}; import {_WORKER} as w; w.main({theirs.fileno()}, 1)"
+        with subprocess.Popen([sys.executable, "-c", program], pass_fds=[theirs.fileno()]) as worker:
             _, length = ANSWER.unpack(receive(ours, ANSWER.size))
             receive(ours, length)
             ours.sendall(REQUEST.pack(4, 1) + BLOCK_HEADER.pack(0, 4) + b"hang")
