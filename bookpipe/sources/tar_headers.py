@@ -360,7 +360,7 @@ def _find_header(source: ByteSource, at: int, seen: bool) -> tuple[Problem | Non
 def _describe_end(start: int, zeros: int, garbage: int | None, end: int, seen: bool) -> Problem | None:
     """What is wrong with the end of an archive whose last bytes, from `start`, hold no header."""
     if not seen and (garbage is not None or zeros == 0):
-        return Problem(ProblemKind.NOT_A_TAR, start, end, "no tar header in it" if end else "the file is empty")
+        return Problem(ProblemKind.NOT_A_TAR, start, end, "no tar header in it" if end else "no bytes to read in it")
     if garbage is None and zeros >= 2:
         return None
     if garbage is None:

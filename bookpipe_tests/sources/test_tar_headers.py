@@ -99,9 +99,7 @@ def _tar(infos: list[tarfile.TarInfo], tar_format: int, content: Callable[[int],
 KINDS = {b"0": Kind.FILE, b"\0": Kind.FILE, b"7": Kind.FILE, b"1": Kind.HARD_LINK, b"2": Kind.SYMLINK,
          b"3": Kind.DEVICE, b"4": Kind.DEVICE, b"5": Kind.FOLDER, b"6": Kind.FIFO}  # fmt: skip
 
-_parts = st.text(st.characters(codec="utf-8", exclude_characters="\0/"), min_size=1, max_size=60).filter(
-    lambda part: part.strip(".") != ""
-)
+_parts = st.text("aZ0 ._-=\n\\é漢😀", min_size=1, max_size=60).filter(lambda part: part.strip(".") != "")
 _names = st.lists(_parts, min_size=1, max_size=6).map("/".join)
 
 
@@ -123,6 +121,7 @@ def _infos(draw: st.DrawFn) -> tarfile.TarInfo:
 
 
 @pytest.mark.parametrize("tar_format", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT], ids=["gnu", "pax"])
+@settings(deadline=None)
 @given(infos=st.lists(_infos(), max_size=8))
 def test_the_walk_lists_what_tarfile_lists(tar_format: int, infos: list[tarfile.TarInfo]) -> None:
     data = _tar(infos, tar_format)
@@ -136,6 +135,7 @@ def test_the_walk_lists_what_tarfile_lists(tar_format: int, infos: list[tarfile.
 
 
 @pytest.mark.parametrize("tar_format", FORMATS.values(), ids=FORMATS)
+@settings(deadline=None)
 @given(infos=st.lists(_infos(), min_size=1, max_size=6), data=st.data())
 def test_a_walk_from_any_member_gives_exactly_the_rest(
     tar_format: int, infos: list[tarfile.TarInfo], data: st.DataObject
@@ -436,7 +436,7 @@ _TELLING_VALUES = [
 
 
 @pytest.mark.parametrize("name", _WHOLE)
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_mutated_headers_neither_raise_nor_loop(name: str, data: st.DataObject) -> None:
     archive = bytearray(_WHOLE[name][: 12 * BLOCK])

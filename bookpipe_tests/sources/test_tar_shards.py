@@ -375,6 +375,14 @@ def test_a_file_replaced_by_a_link_after_it_was_listed_is_not_followed(tmp_path:
     assert not any(row.data for row in rest)
 
 
+def test_a_file_that_grew_after_it_was_listed_is_not_read_in_part(tmp_path: Path) -> None:
+    shard = _form(tmp_path, [("a", b"1"), ("b", b"2")], "folder")
+    chunks = read_chunks(shard, max_members=1, max_bytes=100)
+    next(chunks)
+    (shard.path / "b").write_bytes(b"22")
+    assert [row.reason for row in _rows(chunks)] == ["changed_while_reading"]
+
+
 def test_a_folder_that_cannot_be_listed_is_a_problem(tmp_path: Path) -> None:
     missing = Shard("gone", tmp_path / "gone", "folder")
     (chunk,) = _chunks(missing)
@@ -432,6 +440,13 @@ def test_a_hard_link_is_resolved_after_a_resume_behind_its_target(tmp_path: Path
     whole = [_content(row) for row in _rows(chunks)]
     for n, chunk in enumerate(chunks):
         assert [_content(row) for row in _rows(_chunks(shard, chunk.resume))] == whole[n + 1 :]
+
+
+def test_only_so_many_members_can_be_named_by_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tar_shards, "MAX_LINK_TARGETS", 2)
+    links = [_info(f"to {name}", kind=b"1", link=name) for name in "abc"]
+    rows = _rows(_chunks(_shard(tmp_path, _tar(("a", b"1"), ("b", b"2"), ("c", b"3"), *links))))
+    assert [row.reason for row in rows[3:]] == [None, None, "broken_link"]
 
 
 _GNU_SPARSE = [["--format=gnu"], *(["--format=posix", f"--sparse-version={v}"] for v in ("0.0", "0.1", "1.0"))]

@@ -26,6 +26,7 @@ _COMMA = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
 _QUOTE = re.compile(r'["\\]')
 _NESTED = re.compile(r'["\[\]{}]')
 _SCALAR_END = re.compile(r'["\[\]{},]')
+_NUMBER_END = re.compile(r"[ \t\r\n,\]}]")
 _BOM = "\ufeff"
 
 _decode = json.JSONDecoder().raw_decode
@@ -204,7 +205,7 @@ class JsonReader:
     def _value(self) -> Any:
         try:
             value, end = _decode(self._text, self._at)
-            if end < len(self._text):
+            if end < len(self._text) and not isinstance(value, int | float):
                 self._at = end
                 return value
         except (ValueError, RecursionError):
@@ -230,7 +231,12 @@ class JsonReader:
             problem = ""
             try:
                 value, end = _decode(self._text, self._at)
-                if end < len(self._text) or self._ended:  # else a number may go on in the next window
+                if isinstance(value, int | float):  # what looks like one may go on in the next window
+                    whole = _NUMBER_END.match(self._text, end) is not None
+                    problem = "" if whole else "it is no JSON (a broken number)"
+                else:
+                    whole = end < len(self._text) or self._ended
+                if whole:
                     self._at = end
                     return value
             except RecursionError:

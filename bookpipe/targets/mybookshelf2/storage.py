@@ -211,7 +211,7 @@ class BookFolder:
             if self.mode == "symlink":
                 os.symlink(self.link_target(path), os.fsencode(full))
             elif self.mode == "hardlink":
-                os.link(path, os.fsencode(full), follow_symlinks=True)
+                os.link(os.path.realpath(path), os.fsencode(full))  # link() does not follow links, whatever it is told
             else:
                 self._copy(path, full)
         except FileExistsError:
@@ -251,7 +251,7 @@ class BookFolder:
             if self.mode == "symlink":
                 os.symlink(self.link_target(path), os.fsencode(part))
             elif self.mode == "hardlink":
-                os.link(path, os.fsencode(part), follow_symlinks=True)
+                os.link(os.path.realpath(path), os.fsencode(part))
             else:
                 shutil.copyfile(path, os.fsencode(part))
             os.replace(part, full)
