@@ -146,6 +146,44 @@ def rejections(pipeline: str | None, partition: str | None, reason: str | None, 
             print("\t".join(row).rstrip("\t"))
 
 
+@main.command()
+@click.argument("partition")
+@click.option("--pipeline", default="calibre", show_default=True, help="The pipeline that loaded it.")
+@click.option("--dry-run", is_flag=True, help="Say what would be removed; write nothing anywhere.")
+def undo(partition: str, pipeline: str, dry_run: bool) -> None:
+    """Remove from MyBookshelf2 what the loads of one PARTITION made, and nothing else."""
+    from dataclasses import asdict
+
+    from bookpipe.pipelines.configured import mybookshelf2
+    from bookpipe.runtime.state import State
+    from bookpipe.settings import Settings
+    from bookpipe.targets.mybookshelf2.undo import undo_partition
+
+    settings = Settings.load()
+    console = Console(soft_wrap=True)
+    undone = undo_partition(mybookshelf2(settings), pipeline, partition, dry_run=dry_run)
+    counts = asdict(undone)
+    if not any(counts.values()):
+        console.print(f"Nothing to undo: no load of {pipeline} {partition} has anything in MyBookshelf2.")
+        return
+    if not dry_run:
+        State(settings.state_path).replace_rejections(pipeline, partition, [])
+    console.print("Would be removed:" if dry_run else "Removed:")
+    for kind in ("ebooks", "sources", "files", "authors", "series", "languages", "genres", "formats"):
+        console.print(f"  {counts[kind]:>8,} {kind}", highlight=False)
+    for kind, text in (
+        ("in_use", "ebooks kept: somebody rated them, put them on a bookshelf or converted a file"),
+        ("shared", "ebooks kept without our files: they have files of somebody else"),
+        ("changed_files", "files kept: they are not what was placed any more"),
+    ):
+        if counts[kind]:
+            console.print(f"  {counts[kind]:>8,} {text}", highlight=False)
+    if not dry_run:
+        console.print(
+            f"Dagster goes on showing it as loaded; `bookpipe load {pipeline} --partition {partition}` loads it."
+        )
+
+
 @main.group()
 def sandbox() -> None:
     """A throw-away target to try things on, without touching your server."""

@@ -104,7 +104,7 @@ def _draw_tracks(
     needed: list[int] = []
     heard = set()
 
-    def add(owner: int, album: int | None, rank: int) -> None:
+    def add(owner: int, album: int | None, rank: int, popular: int) -> None:
         guest = rng.randrange(artists)
         title = _fill(rng, _TITLE_FORMS)
         both: tuple[int, ...] = (owner,)
@@ -113,19 +113,19 @@ def _draw_tracks(
         elif guest != owner and rng.random() < 0.03:
             both = (owner, guest)
         tracks.append(_Track(title, both, album, rng.randrange(95, 420), _mbid(rng, 0.5)))
-        weights.append(popularity[owner] / (rank + 1) ** 0.6)
+        weights.append(popularity[popular] / (rank + 1) ** 0.6)
 
     for album, owner in enumerate(owners):
         shared = rng.random() < 0.02
         needed.append(len(tracks))
         heard.add(owner)
         for rank in range(rng.randrange(5, 15)):
-            add(rng.randrange(artists) if shared and rank else owner, album, rank)
+            add(rng.randrange(artists) if shared and rank else owner, album, rank, owner)
     for owner in range(artists):
         if owner not in heard:
             needed.append(len(tracks))
             for rank in range(rng.randrange(1, 4)):
-                add(owner, None, rank)
+                add(owner, None, rank, owner)
     return tracks, weights, needed
 
 

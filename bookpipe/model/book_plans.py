@@ -4,7 +4,7 @@ References to rows that do not exist yet are negative: -1 is the first new autho
 of the plan, -2 the second. The target turns them into ids when it has drawn these from its sequences.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -152,14 +152,26 @@ class BookPlan:
         return not (self.ebooks or self.sources or any(k.changed for k in self.kept))
 
 
+Write = Callable[[int], None]  # writes all bytes of a file to a file descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Bytes that are no file of their own (a member of a tar): they become a real file, whatever the file mode."""
+
+    sha1: str
+    write: Write
+
+
 @dataclass(slots=True)
 class Placement:
     """A file to put under the target's book folder."""
 
     source: int  # index into BookPlan.sources
     location: str  # relative to the book folder, "/" separated
-    path: bytes  # the file it stands for
+    path: bytes  # the file it stands for; unused when there is content
     size: int
+    content: Content | None = None
 
 
 def missing(keys: Iterable[str], known: dict[str, int]) -> list[str]:

@@ -21,6 +21,10 @@ class Reason(str, Enum):
     UNSUPPORTED_FORMAT = "unsupported_format"
     UNKNOWN_LANGUAGE = "unknown_language"
     NAME_UNUSABLE = "name_unusable"
+    SYMLINK = "symlink"
+    TRAVERSING_NAME = "traversing_name"
+    BROKEN_LINK = "broken_link"
+    BROKEN_SPARSE = "broken_sparse"
 
     def __str__(self) -> str:
         return self.value
@@ -41,6 +45,10 @@ REASON_HELP: dict[Reason, str] = {
     Reason.UNSUPPORTED_FORMAT: "MyBookshelf2 has no such format and creating formats is off or impossible",
     Reason.UNKNOWN_LANGUAGE: "MyBookshelf2 has no such language and creating languages is off",
     Reason.NAME_UNUSABLE: "no safe file name could be made from the book's names",
+    Reason.SYMLINK: "the member of the shard is a symbolic link; links are never followed",
+    Reason.TRAVERSING_NAME: "the member's name leads out of the shard ('..' or an absolute path); it is not read",
+    Reason.BROKEN_LINK: "the member is a hard link to a file that the shard does not have, or that was not loaded",
+    Reason.BROKEN_SPARSE: "the member is a sparse file that is too large, or whose map of holes contradicts itself",
 }
 
 

@@ -19,7 +19,8 @@ _BOOK = [
     pa.field("languages", pa.list_(pa.string())),  # ISO 639-3, or whatever the source has
     pa.field("tags", pa.list_(pa.string())),
     pa.field("rating", pa.int16()),  # 1-10 half stars, null = none
-    # The file. `path` is bytes (names need not be UTF-8): absolute, and inside the source.
+    # The file. `path` is bytes (names need not be UTF-8): absolute, and inside the source. Empty for a member of a
+    # shard, whose bytes come with the load.
     pa.field("path", pa.binary()),
     pa.field("file_name", pa.string()),  # base name for people, undecodable bytes replaced
     pa.field("given_format", pa.string()),  # lower case extension the source claims, without the dot

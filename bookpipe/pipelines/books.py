@@ -1,13 +1,13 @@
 """Hashed book files -> MyBookshelf2: look up, resolve, place and insert. Shared by every source of books."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from bookpipe.model.book_plans import BookPlan, Known, Placement, missing, source_key
+from bookpipe.model.book_plans import BookPlan, Content, KeptSource, Known, Placement, missing, source_key
 from bookpipe.model.counts import LoadCounts
 from bookpipe.model.rejections import Reason, Rejection
 from bookpipe.model.schemas import OUTCOMES
@@ -19,6 +19,9 @@ from bookpipe.targets.mybookshelf2.load import ChangedMeanwhileError, Ids, Write
 from bookpipe.targets.mybookshelf2.server import MyBookshelf2
 from bookpipe.targets.mybookshelf2.storage import NameTakenError
 from bookpipe.targets.postgres import Connection, translating
+
+Contents = Sequence[Content | None]  # one for each row of a batch: bytes that are no file of their own
+AtCommit = Callable[[Connection, Journal, pa.Table], None]  # with the batch's OUTCOMES, in its transaction
 
 ATTEMPTS = 5  # at a batch whose names or rows the application takes while it is written
 
@@ -111,8 +114,14 @@ def bulk_insert(
     pipeline: str,
     partition: str,
     run_id: str,
+    contents: Contents | None = None,
+    at_commit: AtCommit | None = None,
 ) -> LoadResult:
-    """Write what is missing of the batch and say how every row ended. Safe to repeat, and beside other loads."""
+    """Write what is missing of the batch and say how every row ended. Safe to repeat, and beside other loads.
+
+    Rows with `contents` get real files of these bytes. `at_commit` is called inside the transaction that writes the
+    rows, and in one of its own when there are none to write.
+    """
     phases = Phases()
     with phases.timed("prepare"):
         batch = Batch(hashed)
@@ -125,7 +134,9 @@ def bulk_insert(
             writer.remove_leftovers()
         for attempt in range(ATTEMPTS):
             try:
-                return _write(writer, batch, found, options, phases, pipeline, partition, run_id)
+                return _write(
+                    writer, batch, found, options, phases, pipeline, partition, run_id, contents, at_commit
+                )  # fmt: skip
             except (ChangedMeanwhileError, NameTakenError):
                 if attempt == ATTEMPTS - 1:
                     raise
@@ -137,7 +148,7 @@ def bulk_insert(
 
 def _write(
     writer: Writer, batch: Batch, known: Known, options: BookOptions, phases: Phases, pipeline: str, partition: str,
-    run_id: str,
+    run_id: str, contents: Contents | None, at_commit: AtCommit | None,
 ) -> LoadResult:  # fmt: skip
     with phases.timed("look_up_again"):
         if not lookups.still_there(writer.connection, known):
@@ -149,26 +160,40 @@ def _write(
     ids = Ids()
     locations: list[str] = []
     with phases.timed("repair_files"):
-        repaired = _repair_kept(writer, plan)
+        repaired = _repair_kept(writer, plan, contents)
     if not plan.empty:
         with phases.timed("draw_ids"):
             ids = writer.draw_ids(plan)
         with phases.timed("settle_paths"):
             base_dirs, locations = _settle(writer, plan, known, ids)
         placements = [
-            Placement(n, location, source.path, source.size)
+            Placement(n, location, source.path, source.size, contents[source.row] if contents else None)
             for n, (location, source) in enumerate(zip(locations, plan.sources, strict=True))
         ]
+        if contents and not all(placement.content for placement in placements):
+            raise ChangedMeanwhileError("MyBookshelf2 deleted a file that a hard link of the shard leads to.")
         with (
             phases.timed("place_and_insert"),
             writer.placing(pipeline, partition, placements) as finish_files,
         ):
+            outcomes = _outcomes(batch, plan, ids, locations)
+
+            def finish() -> None:
+                if at_commit:
+                    at_commit(writer.connection, writer.journal, outcomes)
+                finish_files()
+
             writer.insert(
-                plan=plan, ids=ids, base_dirs=base_dirs, locations=locations, finish_files=finish_files,
+                plan=plan, ids=ids, base_dirs=base_dirs, locations=locations, finish_files=finish,
                 counts=counts, pipeline=pipeline, partition=partition, run_id=run_id,
             )  # fmt: skip
+    else:
+        outcomes = _outcomes(batch, plan, ids, locations)
+        if at_commit:
+            with translating("writing the journal"), writer.connection.transaction():
+                at_commit(writer.connection, writer.journal, outcomes)
     return LoadResult(
-        outcomes=_outcomes(batch, plan, ids, locations),
+        outcomes=outcomes,
         counts=counts,
         new_ebooks=len(plan.ebooks),
         new_authors=len(plan.authors),
@@ -180,23 +205,25 @@ def _write(
     )
 
 
-def _repair_kept(writer: Writer, plan: BookPlan) -> int:
+def _repair_kept(writer: Writer, plan: BookPlan, contents: Contents | None) -> int:
     """Files of earlier loads that stand for something else now (the library moved or rewrote them) are renewed.
 
     What somebody else put in such a file's place is left alone, and so is the source's row.
     """
     folder = writer.folder
-    stale = [
-        kept
-        for kept in plan.kept
-        if (kept.changed and folder.mode == "copy") or not folder.stands_for(kept.location, kept.path, kept.size)
-    ]
+
+    def is_stale(kept: KeptSource) -> bool:
+        if contents:
+            return kept.changed or not folder.has_file(kept.location, kept.size)
+        return (kept.changed and folder.mode == "copy") or not folder.stands_for(kept.location, kept.path, kept.size)
+
+    stale = [kept for kept in plan.kept if is_stale(kept)]
     refreshed = sum(kept.changed for kept in plan.kept) - sum(kept.changed for kept in stale)
-    contents = lookups.look_up_contents(writer.connection, [kept.source for kept in stale])
+    recorded = lookups.look_up_contents(writer.connection, [kept.source for kept in stale])
     for kept in stale:
         new = kept.sha1, kept.size  # a load may have been killed between the file and its row
-        if folder.may_replace(kept.location, {contents.get(kept.source, new), new}):
-            folder.replace(kept.location, kept.path)
+        if folder.may_replace(kept.location, {recorded.get(kept.source, new), new}):
+            folder.replace(kept.location, kept.path, contents[kept.row] if contents else None)
             refreshed += 1
         else:
             kept.changed = False

@@ -57,6 +57,20 @@ def test_limit_and_partition_choose(setup: Setup, run_command: Run) -> None:
     assert "Traceback" not in wrong.stderr
 
 
+def test_undo_takes_back_what_a_partition_made(setup: Setup, run_command: Run) -> None:
+    key = books_key(1, 50)
+    assert "Nothing to undo" in run_command("bookpipe", "undo", key).stdout
+    run_command("bookpipe", "load", "calibre", "--partition", key)
+    books = setup.count("ebook")
+    assert f"{books} ebooks" in run_command("bookpipe", "undo", key, "--dry-run").stdout
+    assert setup.count("ebook") == books
+    assert f"{books} ebooks" in run_command("bookpipe", "undo", key).stdout
+    assert setup.count("ebook") == setup.count("source") == setup.count("author") == 0
+    assert not list((setup.data / "books").iterdir())
+    run_command("bookpipe", "load", "calibre", "--partition", key)
+    assert setup.count("ebook") == books
+
+
 def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
     return {str(p): (p.lstat().st_mtime_ns, p.lstat().st_size) for p in folder.rglob("*")}
 

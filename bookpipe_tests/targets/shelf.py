@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
@@ -168,11 +169,11 @@ class Transaction:
     watcher: Connection
 
     def wait_for_loader(self, count: int = 1) -> list[int]:
-        """Server process ids of the loaders that wait for a lock (on a table, not for each other), once there are."""
+        """Server process ids of the loaders that wait for a lock (not for each other), once there are."""
         for _ in range(2_000):
             rows = self.watcher.execute(
                 "SELECT pid, pg_sleep(0.01) FROM pg_stat_activity WHERE datname = current_database() "
-                "AND application_name = 'bookpipe' AND wait_event_type = 'Lock' AND wait_event = 'relation'"
+                "AND application_name = 'bookpipe' AND wait_event_type = 'Lock' AND wait_event <> 'advisory'"
             ).fetchall()
             if len(rows) >= count:
                 return [pid for pid, _ in rows]
@@ -210,11 +211,8 @@ def all_at_once(*jobs: Any) -> list[Any]:
 
 
 def without_id(path: str, ebook_id: int) -> str:
-    """A path with the ebook's id replaced by #, where bookpipe puts one."""
-    parts = path.split("/")
-    return "/".join(
-        part[: -len(f" {ebook_id}")] + " #" if part.endswith(f" {ebook_id}") else part for part in parts
-    )  # fmt: skip
+    """A path with the ebook's id replaced by #, where bookpipe puts one: after "(language)", and in "_ 12/"."""
+    return re.sub(rf"(\)|^_) {ebook_id}(?=/|$)", r"\1 #", path)
 
 
 def _content(full: str) -> str:

@@ -50,9 +50,9 @@ _MODULES: tuple[Format, ...] = (maloja, spotify, lastfm, listenbrainz, koito)
 FORMATS = MappingProxyType({module.KIND: module for module in _MODULES})
 
 _LOOKED_AT = 20  # first records that may tell the format
-# What Koito knows a file by, in its order. Here names speak only where the content is silent: an empty list.
+# What Koito knows the files by. Here names speak only where the content is silent: an empty list.
 _SPOTIFY_NAME = "Streaming_History_Audio"
-_NAMES = {_SPOTIFY_NAME: "spotify", "maloja": "maloja", "recenttracks": "lastfm", "koito": "koito"}
+_NAMES = {_SPOTIFY_NAME: spotify.KIND, "recenttracks": lastfm.KIND}
 
 
 def open_export(path: Path) -> Export:
@@ -189,7 +189,9 @@ def _recognise_object(reader: JsonReader) -> str:
             return maloja.KIND
         if key in maloja.KEYS:  # "list" may be of anything
             reader.expect("[")
-            if reader.peek() == "]" or (reader.peek() == "{" and any(key in ("time", "track") for key in _keys(reader))):
+            if reader.peek() == "]" or (
+                reader.peek() == "{" and any(key in ("time", "track") for key in _keys(reader))
+            ):
                 return maloja.KIND
             return ""
     return ""

@@ -108,7 +108,7 @@ class OpenFile:
                 f"it would unpack to {unpacked >> 20} MiB, {unpacked // max(1, self.size)} times its size: no export "
                 "of listens does that. It is not read."
             )
-        return [Member(info.filename, info.file_size, n) for n, info in enumerate(infos) if not info.is_dir()]
+        return [Member(info.filename, info.file_size, n) for n, info in enumerate(infos) if not info.filename.endswith("/")]
 
     def key(self, kind: str) -> str:
         """A readable name with a digest of the content: of its size, and of samples that cover small files whole."""

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from bookpipe.model.listens import ListenReason
 
 CHUNK = 1 << 18  # bytes of one read
-MAX_RECORD = 4 << 20  # characters; real records have hundreds, rarely more than 64 Ki
+MAX_RECORD = 4 << 20  # characters, of a line bytes; real records have hundreds, rarely more than 64 Ki
 
 _BLANK = re.compile(r"[ \t\r\n]*")
 _COMMA = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
@@ -34,7 +34,10 @@ _decode_whole = json.JSONDecoder().decode
 
 
 class ByteStream(Protocol):
-    """What is read from: at least one byte for each call until the end. Raises StreamDamageError for a broken one."""
+    """What is read from: at least one byte for each call until the end, how many ever are asked for.
+
+    A broken one raises StreamDamageError, again and again, after what is before the damage.
+    """
 
     def read(self, size: int, /) -> bytes: ...
 
@@ -73,6 +76,10 @@ class Records(Protocol):
 
     def resume_offset(self) -> int | None:
         """Where in the stream to begin again behind the record that was yielded last; None where one cannot."""
+
+
+_NOTHING = object()
+_TOO_LARGE = Problem(ListenReason.BAD_RECORD, f"it is larger than {MAX_RECORD >> 20} MiB")
 
 
 class _Extent:
@@ -205,7 +212,7 @@ class JsonReader:
     def _value(self) -> Any:
         try:
             value, end = _decode(self._text, self._at)
-            if end < len(self._text) and not isinstance(value, int | float):
+            if end < len(self._text) and end - self._at <= MAX_RECORD and not isinstance(value, int | float):
                 self._at = end
                 return value
         except (ValueError, RecursionError):
@@ -213,10 +220,17 @@ class JsonReader:
         return self._value_across_windows()
 
     def _read_on(self, size: int) -> None:
-        """Drop what was read and read about `size` bytes more."""
-        data = self._stream.read(size)
-        self._ended = not data
-        more = self._decoder.decode(data, final=self._ended)
+        """Drop what was read and read `size` bytes more, or somewhat over."""
+        pieces: list[bytes] = []
+        try:
+            while size > 0 and (piece := self._stream.read(size)):
+                pieces.append(piece)
+                size -= len(piece)
+            self._ended = size > 0
+        except StreamDamageError:
+            if not pieces:
+                raise
+        more = self._decoder.decode(b"".join(pieces), final=self._ended)
         if self._base == 0 and not self._text and more.startswith(_BOM):
             more = more[1:]
             self._base = len(_BOM.encode())
@@ -237,8 +251,7 @@ class JsonReader:
                 else:
                     whole = end < len(self._text) or self._ended
                 if whole:
-                    self._at = end
-                    return value
+                    return self._end_value(end, value)
             except RecursionError:
                 problem = "it is nested too deeply"
             except ValueError as error:
@@ -246,16 +259,21 @@ class JsonReader:
             if problem:
                 behind = extent.feed(self._text, self._at + fed)
                 if behind is not None:
-                    self._at = behind
-                    return Problem(ListenReason.BAD_RECORD, problem)
+                    return self._end_value(behind, Problem(ListenReason.BAD_RECORD, problem))
                 fed = len(self._text) - self._at
             if self._ended:
                 raise self._damage("the file ends in the middle of a record")
             if fed > MAX_RECORD:
-                self._at = len(self._text)
+                self._at += fed
                 self._skip_rest(extent)
-                return Problem(ListenReason.BAD_RECORD, f"it is larger than {MAX_RECORD >> 20} MiB")
+                return _TOO_LARGE
             self._read_on(max(CHUNK, fed))  # twice as much each time: the work stays linear
+
+    def _end_value(self, end: int, value: Any) -> Any:
+        """The value that ends there. A large one may fit into the window by chance, and must not be read by chance."""
+        large = end - self._at > MAX_RECORD
+        self._at = end
+        return _TOO_LARGE if large else value
 
     def _skip_rest(self, extent: _Extent) -> None:
         while True:
@@ -355,44 +373,42 @@ class JsonLines:
         return self._offset
 
     def __iter__(self) -> Iterator[Any]:
-        rest = b""
+        pieces: list[bytes] = []  # of the line at hand
+        size = 0
         too_long = False
         while chunk := self._stream.read(CHUNK):
-            lines = (rest + chunk).split(b"\n")
-            rest = lines.pop()
-            for line in lines:
-                record = _TOO_LONG if too_long else self._record(line)
-                self._offset += len(line) + 1
-                too_long = False
-                if record is not _NOTHING:
-                    yield record
-            if len(rest) > MAX_RECORD:
-                self._offset += len(rest)
-                rest = b""
-                too_long = True
-        record = _TOO_LONG if too_long else self._record(rest)
-        self._offset += len(rest)
+            first, *others = chunk.split(b"\n")
+            pieces.append(first)
+            size += len(first)
+            for line in others:
+                yield from self._end_line(b"".join(pieces), too_long)
+                self._offset += 1
+                pieces, size, too_long = [line], len(line), False
+            if size > MAX_RECORD:
+                self._offset += size
+                pieces, size, too_long = [], 0, True
+        yield from self._end_line(b"".join(pieces), too_long)
+
+    def _end_line(self, line: bytes, too_long: bool) -> Iterator[Any]:
+        record = _TOO_LARGE if too_long else self._record(line)
+        self._offset += len(line)
         if record is not _NOTHING:
             yield record
 
     def _record(self, line: bytes) -> Any:
+        if len(line) > MAX_RECORD:
+            return _TOO_LARGE
         text = line.decode("utf-8", "surrogateescape").strip(" \t\r")
         if self._offset == 0:
             text = text.removeprefix(_BOM)
         if not text:
             return _NOTHING
-        if len(text) > MAX_RECORD:
-            return _TOO_LONG
         try:
             return _decode_whole(text)
         except RecursionError:
             return Problem(ListenReason.BAD_RECORD, "it is nested too deeply")
         except ValueError as error:
             return Problem(ListenReason.BAD_RECORD, f"it is no JSON ({getattr(error, 'msg', error)})")
-
-
-_NOTHING = object()
-_TOO_LONG = Problem(ListenReason.BAD_RECORD, f"it is larger than {MAX_RECORD >> 20} MiB")
 
 
 def _byte_length(text: str) -> int:

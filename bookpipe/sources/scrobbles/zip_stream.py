@@ -28,6 +28,7 @@ class ZipStream:
         self._inflate = zlib.decompressobj(-zlib.MAX_WBITS) if info.compress_type == zipfile.ZIP_DEFLATED else None
         self._at: int | None = None  # where packed bytes are read next
         self._left = info.compress_size
+        self._broken: StreamDamageError | None = None
         self._size = 0
         self._crc = 0
 
@@ -48,25 +49,36 @@ class ZipStream:
             raise self._damage("its checksum is wrong")
 
     def _next_piece(self) -> bytes:
+        if self._broken is not None:
+            raise self._broken
+        try:
+            piece = self._unpack()
+        except StreamDamageError as error:
+            self._broken = error
+            raise
+        self._size += len(piece)
+        self._crc = zlib.crc32(piece, self._crc)
+        if self._size > self._info.file_size:
+            self._broken = self._damage("it is larger than the zip says")
+            raise self._broken
+        return piece
+
+    def _unpack(self) -> bytes:
         while True:
             packed = self._read_packed()
-            if self._inflate is None or not packed:
-                piece = packed
-                if not packed and self._inflate is not None and not self._inflate.eof:
+            if self._inflate is None:
+                return packed
+            if not packed:
+                if not self._inflate.eof:
                     raise self._damage("it ends too early")
-            else:
-                try:
-                    piece = self._inflate.decompress(packed)
-                except zlib.error as error:
-                    self._left = 0
-                    raise self._damage(str(error)) from error
-                if self._inflate.eof:
-                    self._left = 0
-            self._size += len(piece)
-            self._crc = zlib.crc32(piece, self._crc)
-            if self._size > self._info.file_size:
-                raise self._damage("it is larger than the zip says")
-            if piece or not packed:
+                return b""
+            try:
+                piece = self._inflate.decompress(packed)
+            except zlib.error as error:
+                raise self._damage(str(error)) from error
+            if self._inflate.eof:
+                self._left = 0
+            if piece:
                 return piece
 
     def _read_packed(self) -> bytes:

@@ -27,7 +27,7 @@ from bookpipe.model.errors import BookpipeError, TransientError
 from bookpipe.targets.mybookshelf2 import lookups
 from bookpipe.targets.mybookshelf2.formats import FORMAT_NAMES, mime_type
 from bookpipe.targets.mybookshelf2.journal import Journal
-from bookpipe.targets.mybookshelf2.storage import BookFolder, NameTakenError
+from bookpipe.targets.mybookshelf2.storage import CONTENT, UNDONE, BookFolder, NameTakenError
 from bookpipe.targets.mybookshelf2.tables import INSERT_TRIGGERS, Rights
 from bookpipe.targets.postgres import Connection, copy_table, translating
 
@@ -74,12 +74,19 @@ class Writer:
         self.user_id = user_id
 
     def remove_leftovers(self) -> int:
-        """Take away files of loads that died before their rows came. Only while the loader lock is held."""
+        """Take away files of loads that died before their rows came, and of undos that died after theirs went.
+
+        Only while the loader lock is held.
+        """
         removed = 0
         for placement, mode, files in self.journal.planned_placements():
             # The application may have made a book of one of these names meanwhile.
             named = lookups.named_files(self.connection, [location for location, _ in files])
-            removed += self.folder.remove_leftovers(mode, [file for file in files if file[0] not in named])
+            left = [file for file in files if file[0] not in named]
+            if mode == UNDONE:
+                removed += self.folder.remove_undone(left)
+            else:
+                removed += self.folder.remove_leftovers(mode, left)
             self.journal.forget_placement(placement)
         return removed
 
@@ -119,7 +126,8 @@ class Writer:
             yield lambda: None
             return
         files = [self.folder.describe(p) for p in placements]
-        announced = self.journal.plan_placement(pipeline, partition, self.folder.mode, files)
+        mode = CONTENT if placements[0].content else self.folder.mode  # a batch is of one kind
+        announced = self.journal.plan_placement(pipeline, partition, mode, files)
         with ThreadPoolExecutor(1, "place_files") as thread:
             placed = thread.submit(self.folder.place, placements)
 

@@ -142,18 +142,22 @@ def look_up_contents(connection: Connection, sources: Sequence[int]) -> dict[int
         return {source: (sha1, size) for source, sha1, size in rows}
 
 
-def named_files(connection: Connection, paths: Sequence[str]) -> set[str]:
+def named_files(
+    connection: Connection, paths: Sequence[str], but: tuple[Sequence[int], Sequence[int]] = ((), ())
+) -> set[str]:
     """Which of these paths under the book folder belong to a source or are an ebook's cover.
 
-    Reads both tables whole (neither column has an index): for repairs, not for every load.
+    `but`: sources and ebooks that do not count. Reads both tables whole (neither column has an index): for
+    repairs and undoing, not for every load.
     """
     if not paths:
         return set()
     with translating("looking up files"):
         rows = connection.execute(
             f"SELECT path FROM unnest({as_array('text')}) AS path WHERE path IN "
-            "(SELECT location FROM source UNION ALL SELECT cover FROM ebook WHERE cover IS NOT NULL)".encode(),
-            (joined(paths),),
+            "(SELECT location FROM source WHERE id NOT IN (SELECT unnest(%s::bigint[])) UNION ALL "
+            "SELECT cover FROM ebook WHERE cover IS NOT NULL AND id NOT IN (SELECT unnest(%s::bigint[])))".encode(),
+            (joined(paths), list(but[0]), list(but[1])),
         )
         return {row[0] for row in rows}
 

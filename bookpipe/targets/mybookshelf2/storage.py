@@ -5,6 +5,7 @@ file appears under its final name at once or not at all.
 """
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import filecmp
@@ -13,12 +14,17 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bookpipe.model.book_plans import Placement
+from bookpipe.model.book_plans import Content, Placement
 from bookpipe.model.errors import BookpipeError, ConfigError, TransientError
 
 MODES = ("symlink", "hardlink", "copy")
+# How the journal names files to remove after an undo, and what they are besides a source's "size:sha1".
+UNDONE, COVER, THUMB = "undo", "cover", "thumbnail"
+CONTENT = "content"  # how the journal names files of bytes that came with the load, in any mode: "size:sha1"
+CONTENT_THREADS = 2  # that write such files: more only wait for each other
 PART = ".bookpipe-part"  # suffix of a copy that is not complete yet
 
 
@@ -147,6 +153,14 @@ class BookFolder:
         except OSError:
             return False
 
+    def has_file(self, location: str, size: int) -> bool:
+        """Whether a regular file of this size is at `location`."""
+        try:
+            status = os.lstat(f"{self.root}/{location}")
+        except OSError:
+            return False
+        return stat.S_ISREG(status.st_mode) and status.st_size == size
+
     def may_replace(self, location: str, contents: Collection[tuple[str, int]]) -> bool:
         """Whether what is at `location` can only be bookpipe's: nothing, a symbolic link (the application makes
         none), or a file with one of these contents (SHA-1, size). Never so through a linked folder."""
@@ -171,18 +185,61 @@ class BookFolder:
         """
         owner = self._owner()
         made: set[str] = set()
-        placed = 0
+        placed: list[Placement] = []
         try:
+            if any(placement.content for placement in placements):
+                self._place_contents(placements, made, owner, placed)
+                return
             for placement in placements:
                 folder = os.path.dirname(placement.location)
                 if folder not in made:
                     self._make_folder(folder, made, owner)
                 self._place_one(placement, f"{self.root}/{placement.location}")
-                placed += 1
+                placed.append(placement)
         except BaseException:
-            self.take_back(placements[:placed])
+            self.take_back(placed)
             self.remove_empty(made)
             raise
+
+    def _place_contents(
+        self, placements: Sequence[Placement], made: set[str], owner: tuple[int, int] | None, placed: list[Placement]
+    ) -> None:
+        """Write files in threads, and sync: their rows must not outlive them when the power fails."""
+        for folder in dict.fromkeys(os.path.dirname(placement.location) for placement in placements):
+            if folder not in made:
+                self._make_folder(folder, made, owner)
+
+        failed: list[BaseException] = []
+
+        def write(some: Sequence[Placement]) -> None:
+            for placement in some:
+                if failed:
+                    return
+                try:
+                    self._place_one(placement, f"{self.root}/{placement.location}")
+                    placed.append(placement)
+                except BaseException as error:
+                    failed.append(error)
+                    raise
+
+        with ThreadPoolExecutor(CONTENT_THREADS, "write_files") as pool:
+            parts = [pool.submit(write, placements[n::CONTENT_THREADS]) for n in range(CONTENT_THREADS)]
+        for part in parts:
+            part.result()
+        self._sync()
+
+    def _sync(self) -> None:
+        """Have everything written to the folder's file system: one call instead of one for each file."""
+        sync = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)  # Linux only
+        if sync is None:
+            return
+        folder = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if sync(folder) != 0:
+                number = ctypes.get_errno()
+                raise translate(OSError(number, os.strerror(number)), self.root)
+        finally:
+            os.close(folder)
 
     def _owner(self) -> tuple[int, int] | None:
         """Who new folders must belong to: the application writes covers and uploads into them. None: this user."""
@@ -208,7 +265,9 @@ class BookFolder:
     def _place_one(self, placement: Placement, full: str) -> None:
         path = placement.path
         try:
-            if self.mode == "symlink":
+            if placement.content:
+                self._write(placement.content, full)
+            elif self.mode == "symlink":
                 os.symlink(self.link_target(path), os.fsencode(full))
             elif self.mode == "hardlink":
                 os.link(os.path.realpath(path), os.fsencode(full))  # link() does not follow links, whatever it is told
@@ -230,6 +289,15 @@ class BookFolder:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(part)
 
+    def _write(self, content: Content, full: str) -> None:
+        part = full + PART
+        try:
+            _write_new(content, part)
+            self._put(part, full)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(part)
+
     @staticmethod
     def _put(part: str, full: str) -> None:
         try:
@@ -240,15 +308,17 @@ class BookFolder:
             os.close(os.open(full, os.O_CREAT | os.O_EXCL | os.O_WRONLY))  # a file system without hard links
             os.replace(part, full)
 
-    def replace(self, location: str, path: bytes) -> None:
-        """Let a file bookpipe placed stand for `path` from now on; it is never missing in between."""
+    def replace(self, location: str, path: bytes, content: Content | None = None) -> None:
+        """Let a file bookpipe placed stand for `path` or have `content` from now on; it is never missing in between."""
         full = f"{self.root}/{location}"
         part = full + PART
         self._make_folder(os.path.dirname(location), set(), self._owner())
         try:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(part)
-            if self.mode == "symlink":
+            if content:
+                _write_new(content, part)
+            elif self.mode == "symlink":
                 os.symlink(self.link_target(path), os.fsencode(part))
             elif self.mode == "hardlink":
                 os.link(os.path.realpath(path), os.fsencode(part))
@@ -261,7 +331,11 @@ class BookFolder:
     def take_back(self, placements: Sequence[Placement]) -> None:
         """Remove what `place` put there a moment ago, and the folders that are empty then."""
         for placement in placements:
-            if self.stands_for(placement.location, placement.path, placement.size):
+            if placement.content:
+                stands = self.has_file(placement.location, placement.size)
+            else:
+                stands = self.stands_for(placement.location, placement.path, placement.size)
+            if stands:
                 self._unlink(placement.location)
         self.remove_empty({os.path.dirname(placement.location) for placement in placements})
 
@@ -272,22 +346,49 @@ class BookFolder:
         may be at any of these names by now: a copy is removed only while it has the bytes of its original.
         """
         removed = 0
-        placed = BookFolder(Path(self.root).parent, mode)  # what links said is announced: it needs no translation
+        # What links said is announced: it needs no translation.
+        placed = None if mode == CONTENT else BookFolder(Path(self.root).parent, mode)
         kind = self._kinds()
         for location, stood_for in files:
             if kind(os.path.dirname(location)) != "folder":
                 continue
             full = f"{self.root}/{location}"
             size, _, name = stood_for.partition(":")
-            path = bytes.fromhex(name)
             unfinished = self._unlink(location + PART)
-            stands = placed.stands_for(location, path, int(size))
-            if stands and mode == "copy":
-                stands = _same_bytes(full, path)
+            if placed is None:
+                stands = self.has_file(location, int(size)) and _sha1(full) == name
+            else:
+                path = bytes.fromhex(name)
+                stands = placed.stands_for(location, path, int(size))
+                if stands and mode == "copy":
+                    stands = _same_bytes(full, path)
             # Where hard links are impossible a copy's name is taken first, by an empty file.
-            if stands or (unfinished and mode == "copy" and os.path.isfile(full) and os.lstat(full).st_size == 0):
+            if stands or (unfinished and mode in ("copy", CONTENT) and self.has_file(location, 0)):
                 removed += self._unlink(location)
         self.remove_empty(dict.fromkeys(os.path.dirname(location) for location, _ in files))
+        return removed
+
+    def existing(self, files: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Those of `files`, (location, what it is), that are there."""
+        return [file for file in files if os.path.lexists(f"{self.root}/{file[0]}")]
+
+    def may_remove(self, location: str, what: str) -> bool:
+        """Whether a file whose row is gone may go, too: a cover or thumbnail of the application, or a source's file
+        that still is what the row said."""
+        if what == THUMB:  # beside the book folder, and named by an id that is never given again
+            return True
+        if location.startswith("/") or ".." in location.split("/"):
+            return False
+        if what == COVER:
+            in_place = self._kinds()(os.path.dirname(location)) == "folder"
+            return in_place and not stat.S_ISDIR(os.lstat(f"{self.root}/{location}").st_mode)
+        size, _, sha1 = what.partition(":")
+        return self.may_replace(location, {(sha1, int(size))})
+
+    def remove_undone(self, files: Sequence[tuple[str, str]]) -> int:
+        """Remove files that `may_remove`, and the folders that are empty then. How many files were removed."""
+        removed = sum(self._unlink(file[0]) for file in self.existing(files) if self.may_remove(*file))
+        self.remove_empty(dict.fromkeys(os.path.dirname(location) for location, what in files if what != THUMB))
         return removed
 
     def _unlink(self, location: str) -> bool:
@@ -315,9 +416,23 @@ class BookFolder:
                 folder = os.path.dirname(folder)
 
     def describe(self, placement: Placement) -> tuple[str, str]:
-        """A placement as the journal keeps it: location, and "size:path in hex", for a link the path that it says."""
+        """A placement as the journal keeps it: location, and "size:path in hex", for a link the path that it says, for
+        content "size:sha1"."""
+        if placement.content:
+            return placement.location, f"{placement.size}:{placement.content.sha1}"
         path = self.link_target(placement.path) if self.mode == "symlink" else placement.path
         return placement.location, f"{placement.size}:{path.hex()}"
+
+
+def _write_new(content: Content, path: str) -> None:
+    """Write a file that is not there yet."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # it may be a link, through which nothing is written
+    file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+    try:
+        content.write(file)
+    finally:
+        os.close(file)
 
 
 def _sha1(path: str) -> str:

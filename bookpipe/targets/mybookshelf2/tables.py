@@ -1,5 +1,6 @@
 """The tables of MyBookshelf2 a loader touches, and whether a database has them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from psycopg import errors
@@ -36,6 +37,8 @@ INDEXES = {
     "bookpipe_series_title": ("series", "(lower(title))"),
     "bookpipe_ebook_base_dir": ("ebook", "(hashtext(base_dir))"),
 }
+# Deleting an ebook looks for its sources, in the whole table otherwise.
+UNDO_INDEXES = {"bookpipe_source_ebook": ("source", "(ebook_id)")}
 
 INDEX_WAIT = "10s"
 
@@ -125,8 +128,8 @@ def find_rights(connection: Connection) -> Rights:
     return Rights(bool(owns), bool(owns and public), journal)
 
 
-def create_indexes(connection: Connection) -> list[str]:
-    """Create what is missing of INDEXES; the names created. The application's writes go on meanwhile.
+def create_indexes(connection: Connection, wanted: Mapping[str, tuple[str, str]] = INDEXES) -> list[str]:
+    """Create what is missing of `wanted`; the names created. The application's writes go on meanwhile.
 
     Building one waits for transactions that are open: after a short while it is left for the next load, which
     is slower without, but not wrong.
@@ -135,13 +138,13 @@ def create_indexes(connection: Connection) -> list[str]:
         rows = connection.execute(
             "SELECT c.relname, i.indisvalid FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid "
             "WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY(%s)",
-            (list(INDEXES),),
+            (list(wanted),),
         ).fetchall()
         valid = {name for name, ok in rows if ok}
         created = []
         connection.execute(f"SET lock_timeout = '{INDEX_WAIT}'".encode())
         try:
-            for name, (table, columns) in INDEXES.items():
+            for name, (table, columns) in wanted.items():
                 if name not in valid:
                     connection.execute(f"DROP INDEX IF EXISTS public.{name}".encode())  # one that was interrupted
                     connection.execute(f"CREATE INDEX CONCURRENTLY {name} ON public.{table} {columns}".encode())

@@ -9,13 +9,11 @@ Rows, journal and a list of the files to remove commit together; the files go af
 the list is still there, and the next load or undo removes them.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from bookpipe.targets.mybookshelf2 import lookups, tables
 from bookpipe.targets.mybookshelf2.journal import Journal
-from bookpipe.targets.mybookshelf2.load import Writer
 from bookpipe.targets.mybookshelf2.server import MyBookshelf2
 from bookpipe.targets.mybookshelf2.storage import COVER, THUMB, UNDONE
 from bookpipe.targets.postgres import Connection, translating
@@ -102,10 +100,20 @@ class _Removal:
     shared: int = 0
 
     def undone(self, files: int, changed_files: int) -> Undone:
-        counts = [len(self.names[kind]) for kind in NAMES]
+        counts = {kind: len(self.names[kind]) for kind in NAMES}
         return Undone(
-            len(self.ebooks), len(self.sources), files, *counts, self.in_use, self.shared, changed_files
-        )  # fmt: skip
+            ebooks=len(self.ebooks),
+            sources=len(self.sources),
+            files=files,
+            authors=counts["author"],
+            series=counts["series"],
+            languages=counts["language"],
+            genres=counts["genre"],
+            formats=counts["format"],
+            in_use=self.in_use,
+            shared=self.shared,
+            changed_files=changed_files,
+        )
 
 
 def undo_partition(target: MyBookshelf2, pipeline: str, partition: str, *, dry_run: bool = False) -> Undone:
@@ -128,6 +136,7 @@ def undo_partition(target: MyBookshelf2, pipeline: str, partition: str, *, dry_r
             announced = journal.plan_placement(pipeline, partition, UNDONE, removal.files)
             _delete_rows(connection, removal)
             _forget(connection, journal, removal)
+            _start_shard_over(connection, journal, pipeline, partition)
         there = len(writer.folder.existing(removal.files))
         removed = writer.folder.remove_undone(removal.files)
         journal.forget_placement(announced)
@@ -246,3 +255,21 @@ def _forget(connection: Connection, journal: Journal, removal: _Removal) -> None
         f"AND NOT EXISTS (SELECT FROM {created} WHERE load_id = l.id)")  # fmt: skip
     run(f"DELETE FROM {origin} o WHERE NOT EXISTS (SELECT FROM {book} WHERE origin_id = o.id) "
         f"AND NOT EXISTS (SELECT FROM {file} WHERE origin_id = o.id)")  # fmt: skip
+
+
+def _start_shard_over(connection: Connection, journal: Journal, pipeline: str, partition: str) -> None:
+    """A shard's progress is forgotten. Its generation is not while books of it are left: their numbers are its."""
+    shard, chunk = journal.name("shard"), journal.name("shard_chunk")
+    row = connection.execute("SELECT to_regclass(%s)", (chunk,)).fetchone()
+    if row is None or row[0] is None:
+        return
+    key = (pipeline, partition)
+    connection.execute(f"DELETE FROM {chunk} WHERE (pipeline, partition) = (%s, %s)".encode(), key)
+    if _loads(connection, journal, pipeline, partition):
+        connection.execute(
+            f"UPDATE {shard} SET (chunks, resume, finished, done, total) = (0, '', false, 0, NULL) "
+            "WHERE (pipeline, partition) = (%s, %s)".encode(),
+            key,
+        )
+    else:
+        connection.execute(f"DELETE FROM {shard} WHERE (pipeline, partition) = (%s, %s)".encode(), key)

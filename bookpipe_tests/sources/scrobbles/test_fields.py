@@ -144,16 +144,19 @@ def test_keys_match_in_any_case_when_the_expected_one_is_missing() -> None:
     assert field({"ſource": 1}, "source") == 1
 
 
-def test_a_needed_field_of_the_wrong_type_makes_the_record_unusable() -> None:
-    for value in (5, True, [], {}):
-        with pytest.raises(UnusableError, match="title is") as caught:
-            text({"title": value}, "title")
-        assert caught.value.reason is ListenReason.BAD_RECORD
-        assert optional_text({"title": value}, "title") == ""
-    for value in ("A", {}, ["A", 5], [["A"]]):
-        with pytest.raises(UnusableError, match="artists"):
-            texts({"artists": value}, "artists")
-        assert optional_texts({"artists": value}, "artists") == []
+@pytest.mark.parametrize("value", [5, True, [], {}])
+def test_a_needed_text_of_the_wrong_type_makes_the_record_unusable(value: Any) -> None:
+    with pytest.raises(UnusableError, match="title is") as caught:
+        text({"title": value}, "title")
+    assert caught.value.reason is ListenReason.BAD_RECORD
+    assert optional_text({"title": value}, "title") == ""
+
+
+@pytest.mark.parametrize("value", ["A", {}, ["A", 5], [["A"]]])
+def test_a_needed_list_of_the_wrong_type_makes_the_record_unusable(value: Any) -> None:
+    with pytest.raises(UnusableError, match="artists"):
+        texts({"artists": value}, "artists")
+    assert optional_texts({"artists": value}, "artists") == []
 
 
 def test_a_missing_field_is_empty() -> None:

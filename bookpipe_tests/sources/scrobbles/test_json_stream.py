@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bookpipe.model.listens import ListenReason
+from bookpipe.sources.scrobbles import json_stream
 from bookpipe.sources.scrobbles.json_stream import (
     CHUNK,
     MAX_RECORD,
@@ -31,23 +32,19 @@ VALUES = st.recursive(
 )
 
 
-class Trickle:
-    """A stream that gives a few bytes at a time, whatever is asked for."""
-
-    def __init__(self, data: bytes, size: int) -> None:
-        self._file = io.BytesIO(data)
-        self._size = size
-
-    def read(self, _size: int, /) -> bytes:
-        return self._file.read(self._size)
+def in_windows(reader: Callable[[], Records], size: int) -> list[Any]:
+    """What is read when `size` bytes are read at a time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_stream, "CHUNK", size)
+        return list(reader())
 
 
 def records(data: bytes, layout: Layout, size: int = CHUNK) -> list[Any]:
-    return list(JsonRecords(Trickle(data, size), layout))
+    return in_windows(lambda: JsonRecords(io.BytesIO(data), layout), size)
 
 
 def lines(data: bytes, size: int = CHUNK) -> list[Any]:
-    return list(JsonLines(Trickle(data, size)))
+    return in_windows(lambda: JsonLines(io.BytesIO(data)), size)
 
 
 def reasons(found: Iterable[Any]) -> list[Any]:
@@ -218,11 +215,24 @@ def test_a_record_of_many_windows_is_read() -> None:
     assert lines(json.dumps(large).encode() + b"\n2") == [large, 2]
 
 
-@pytest.mark.parametrize("inner", ['"{}"', '{{"a": ["{}"]}}', '{{"a": ["{}]'])
-def test_a_record_beyond_the_limit_is_passed_over(inner: str) -> None:
-    large = inner.format('x\\"' * (MAX_RECORD // 2))
-    ended = not large.endswith("]")
-    found = reasons(records(f"[1, {large}, 2]".encode(), ARRAY))
-    assert found == ([1, BAD, 2] if ended else [1, DAMAGED])
-    assert reasons(lines(f"1\n{large}\n2\n".encode())) == [1, BAD, 2]
+@pytest.mark.parametrize(("before", "after"), [('"', '"'), ('{"a": ["', '"]}'), ("[[", "]]")])
+@pytest.mark.parametrize("size", [CHUNK, 10 << 20])
+def test_a_record_beyond_the_limit_is_passed_over_whatever_the_window(before: str, after: str, size: int) -> None:
+    def padded(length: int) -> str:
+        pad = " " if before == "[[" else "x"
+        return before + pad * (length - len(before) - len(after)) + after
+
+    for length, wanted in ((MAX_RECORD, "read"), (MAX_RECORD + 1, BAD), (3 * MAX_RECORD, BAD)):
+        large = padded(length)
+        found = [
+            item if item in (1, 2, BAD) else "read" for item in reasons(records(f"[1,{large},2]".encode(), ARRAY, size))
+        ]
+        assert found == [1, wanted, 2]
+        found = [item if item in (1, 2, BAD) else "read" for item in reasons(lines(f"1\n{large}\n2".encode(), size))]
+        assert found == [1, wanted, 2]
+
+
+def test_a_large_record_without_an_end_is_the_end() -> None:
+    large = '{"a": ["' + "x" * (2 * MAX_RECORD)
+    assert reasons(records(f"[1, {large}, 2]".encode(), ARRAY)) == [1, DAMAGED]
     assert reasons(lines(f"1\n{large}".encode())) == [1, BAD]
