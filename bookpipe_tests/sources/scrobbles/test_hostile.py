@@ -204,6 +204,12 @@ def test_a_zip_with_a_million_entries_is_refused(tmp_path: Path) -> None:
         open_export(path)
 
 
+def test_a_member_without_a_name_is_passed_over(tmp_path: Path) -> None:
+    line = b'{"listened_at": 1600000000, "track_metadata": {"artist_name": "A", "track_name": "T"}}\n'
+    data = zip_bytes({"\0x": line, "listens/1.jsonl": line})  # a name ends at its first NUL
+    assert outcomes(read_bytes(tmp_path, "x.zip", data)) == [None]
+
+
 def test_names_in_a_zip_lead_nowhere(tmp_path: Path) -> None:
     inside = tmp_path / "inside"
     inside.mkdir()
