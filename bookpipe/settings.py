@@ -80,6 +80,11 @@ SETTINGS: tuple[Setting, ...] = (
         "/srv/calibre",
     ),
     Setting(
+        "BOOKPIPE_TAR_DIR", "tar_dir", "", _path,
+        "Folder of tar shards of ebooks (.tar, .tar.gz, .tar.xz, .tar.zst, or folders). They are only ever read.",
+        "/srv/shards",
+    ),
+    Setting(
         "BOOKPIPE_MYBOOKSHELF2_URL", "mybookshelf2_url", "", _secret,
         "MyBookshelf2's PostgreSQL database, as the role that owns its tables.",
         "postgresql://ebooks:password@localhost:5432/ebooks",
@@ -151,6 +156,7 @@ class Settings:
     """All settings, parsed. Absent sources and targets are None; secrets do not print."""
 
     calibre_library: Path | None
+    tar_dir: Path | None
     mybookshelf2_url: Secret | None
     mybookshelf2_data_dir: Path | None
     mybookshelf2_user: str

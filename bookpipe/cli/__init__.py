@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -81,27 +82,48 @@ def load() -> None:
     """Load a source into its target."""
 
 
+def _load_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option("--dry-run", is_flag=True, help="Say what would happen; write nothing anywhere."),
+        click.option("--again", is_flag=True, help="Load partitions that are loaded already, too."),
+        click.option(
+            "--partition", "partitions", multiple=True, help="Load this partition, loaded already or not. Repeatable."
+        ),
+        click.option("--limit", type=click.IntRange(1), help="Load at most so many partitions."),
+        click.option("--workers", type=click.IntRange(1, 64), help="Worker processes; default BOOKPIPE_WORKERS."),
+    ):
+        command = option(command)
+    return command
+
+
+def _load(
+    pipeline: str, workers: int | None, limit: int | None, partitions: tuple[str, ...], again: bool, dry_run: bool
+) -> None:
+    if dry_run:
+        from bookpipe.cli.dry_run import DRY_RUNS
+
+        DRY_RUNS[pipeline](limit, partitions, Console())
+        return
+    from bookpipe.cli.load_command import load_pipeline
+
+    summary = load_pipeline(pipeline, workers, limit, partitions, again, Console())
+    sys.exit(1 if summary.failed or summary.stopping else 0)
+
+
 @load.command("calibre")
-@click.option("--workers", type=click.IntRange(1, 64), help="Worker processes; default BOOKPIPE_WORKERS.")
-@click.option("--limit", type=click.IntRange(1), help="Load at most so many partitions.")
-@click.option(
-    "--partition", "partitions", multiple=True, help="Load this partition, loaded already or not. Repeatable."
-)
-@click.option("--again", is_flag=True, help="Load partitions that are loaded already, too.")
-@click.option("--dry-run", is_flag=True, help="Say what would happen; write nothing anywhere.")
+@_load_options
 def load_calibre(
     workers: int | None, limit: int | None, partitions: tuple[str, ...], again: bool, dry_run: bool
 ) -> None:
     """Load the Calibre library's missing partitions into MyBookshelf2."""
-    if dry_run:
-        from bookpipe.cli.dry_run import dry_run_calibre
+    _load("calibre", workers, limit, partitions, again, dry_run)
 
-        dry_run_calibre(limit, partitions, Console())
-        return
-    from bookpipe.cli.load_command import load_pipeline
 
-    summary = load_pipeline("calibre", workers, limit, partitions, again, Console())
-    sys.exit(1 if summary.failed or summary.stopping else 0)
+@load.command("tars")
+@_load_options
+def load_tars(workers: int | None, limit: int | None, partitions: tuple[str, ...], again: bool, dry_run: bool) -> None:
+    """Load the missing tar shards of ebooks into MyBookshelf2."""
+    _load("tars", workers, limit, partitions, again, dry_run)
 
 
 @main.command()

@@ -11,6 +11,7 @@ from rich.table import Table
 from bookpipe.cli.environment import make_home
 from bookpipe.demo.calibre_library import make_demo_library
 from bookpipe.demo.sandbox import Sandbox
+from bookpipe.demo.tar_shards import make_demo_shards
 from bookpipe.settings import SETTINGS
 
 DIRECTORY = Path(".bookpipe") / "demo"
@@ -38,6 +39,7 @@ def demo_environment(directory: Path, box: Sandbox) -> dict[str, str]:
     return {
         **{setting.name: setting.default for setting in SETTINGS},
         "BOOKPIPE_CALIBRE_LIBRARY": str((directory / "library").absolute()),
+        "BOOKPIPE_TAR_DIR": str((directory / "shards").absolute()),
         "BOOKPIPE_BATCH_SIZE": BATCH_SIZE,
         **box.environment(),
     }
@@ -57,17 +59,25 @@ def run_demo(books: int, fresh: bool, console: Console) -> int:
         with Progress(console=console, transient=True) as progress:
             task = progress.add_task(f"Making a Calibre library of {books:,} books", total=books)
             make_demo_library(library, books, progress=lambda n: progress.update(task, completed=n))
+    shards = directory / "shards"
+    if not shards.exists():
+        shards.mkdir()
+        make_demo_shards(shards, calibre_library=library)
     console.print(f"Calibre library:  {library}")
+    console.print(f"Tar shards:       {shards}")
     console.print(f"MyBookshelf2:     {box.data}\n")
     os.environ.update(demo_environment(directory, box))
-    summary = load_pipeline("calibre", None, None, (), True, console)
+    console.print("[bold]Loading the Calibre library[/]")
+    summaries = [load_pipeline("calibre", None, None, (), True, console)]
+    console.print("\n[bold]Loading the tar shards[/]")
+    summaries.append(load_pipeline("tars", None, None, (), True, console))
     _show_queries(box.environment()["BOOKPIPE_MYBOOKSHELF2_URL"], console)
     console.print(
         "\n[bold]make ui[/] opens Dagster on this very data, at http://127.0.0.1:3000\n"
         "[bold]make demo[/] again: everything is there already, nothing is inserted\n"
         "[bold]README.md[/] tells how to load your own library"
     )
-    return 1 if summary.failed or summary.stopping else 0
+    return 1 if any(summary.failed or summary.stopping for summary in summaries) else 0
 
 
 def _show_queries(url: str, console: Console) -> None:

@@ -28,6 +28,8 @@ def print_statuses(statuses: dict[str, PipelineStatus], console: Console) -> Non
         )  # fmt: skip
     console.print(table)
     for name, status in statuses.items():
+        for key, text in status.running.items():
+            console.print(f"{name}: {key}: {text}", highlight=False)
         if status.failed_keys:
             shown = ", ".join(status.failed_keys[:5]) + (" ..." if len(status.failed_keys) > 5 else "")
             console.print(f"{name}: failed: {shown}", highlight=False)

@@ -5,14 +5,16 @@ batch size only shapes ids that no registered partition covers.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import dagster as dg
 
 from bookpipe.model.errors import PartitionError
 from bookpipe.sources.calibre import BatchState, CalibreLibrary
+from bookpipe.sources.tar_shards import Shard
 
 calibre_batches = dg.DynamicPartitionsDefinition(name="calibre_batches")
+tar_shards = dg.DynamicPartitionsDefinition(name="tar_shards")
 
 _BOOKS_KEY = re.compile(r"books-(\d{7,})-(\d{7,})")
 
@@ -97,3 +99,16 @@ def check_books_key(
             )
         register(instance, calibre_batches, [key])
     return first, last
+
+
+def check_shard_key(shards: Mapping[str, Shard], instance: dg.DagsterInstance, key: str) -> Shard:
+    """The shard of a partition, registered now if it was not; PartitionError when there is none, before any side
+    effect."""
+    if key not in shards:
+        near = ", ".join(list(shards)[:3]) or "none"
+        raise PartitionError(
+            f"BOOKPIPE_TAR_DIR has no shard {key!r} (it has {near}{' ...' if len(shards) > 3 else ''}). One that was "
+            "written within the last minute is not listed yet."
+        )
+    register(instance, tar_shards, [key])
+    return shards[key]

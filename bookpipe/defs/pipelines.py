@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import dagster as dg
 
 from bookpipe.defs.assets.books_from_calibre import books_from_calibre
+from bookpipe.defs.assets.books_from_tars import books_from_tars
 from bookpipe.defs.assets.calibre_books import calibre_books
-from bookpipe.defs.partitions import calibre_batches, find_batches
-from bookpipe.pipelines.configured import calibre_library
+from bookpipe.defs.ops.tars import fingerprint
+from bookpipe.defs.partitions import calibre_batches, find_batches, tar_shards
+from bookpipe.pipelines import configured
 from bookpipe.settings import Settings
 
 
@@ -40,8 +42,12 @@ class Pipeline:
 
 def _find_calibre(settings: Settings, instance: dg.DagsterInstance) -> dict[str, str]:
     registered = instance.get_dynamic_partitions("calibre_batches")
-    batches = find_batches(calibre_library(settings), registered, settings.batch_size)
+    batches = find_batches(configured.calibre_library(settings), registered, settings.batch_size)
     return {key: state.fingerprint for key, state in batches.items()}
+
+
+def _find_shards(settings: Settings, _instance: dg.DagsterInstance) -> dict[str, str]:
+    return {key: fingerprint(shard) for key, shard in configured.tar_shards(settings).items()}
 
 
 PIPELINES: dict[str, Pipeline] = {
@@ -55,6 +61,15 @@ PIPELINES: dict[str, Pipeline] = {
             assets=(calibre_books, books_from_calibre),
             configured=lambda settings: settings.calibre_library is not None,
             find=_find_calibre,
+        ),
+        Pipeline(
+            name="tars",
+            partitions=tar_shards,
+            source_asset=books_from_tars.key,
+            loaded_asset=books_from_tars.key,
+            assets=(books_from_tars,),
+            configured=lambda settings: settings.tar_dir is not None,
+            find=_find_shards,
         ),
     )
 }

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from bookpipe.defs.pipelines import PIPELINES, Pipeline
+from bookpipe.defs.runs import PROGRESS_TAG
 from bookpipe.model.counts import LoadCounts
 from bookpipe.settings import Settings
 
@@ -31,6 +32,7 @@ class PipelineStatus:
     rate_rows_per_s: float | None = None
     eta_s: float | None = None
     failed_keys: list[str] = field(default_factory=list)
+    running: dict[str, str] = field(default_factory=dict)  # partition -> how far its run says it is
 
     def to_json(self) -> dict[str, Any]:
         counts = self.counts
@@ -45,6 +47,7 @@ class PipelineStatus:
             "rejections": dict(sorted(counts.rejections.items())),
             "rate_rows_per_s": self.rate_rows_per_s,
             "eta_s": self.eta_s,
+            "running": self.running,
         }
 
 
@@ -74,6 +77,12 @@ def pipeline_status(instance: dg.DagsterInstance, pipeline: Pipeline, settings: 
     for state in states.values():
         setattr(status.partitions, state, getattr(status.partitions, state) + 1)
     status.failed_keys = [key for key, state in states.items() if state == "failed"]
+
+    if status.partitions.running:
+        started = instance.get_runs(dg.RunsFilter(job_name=pipeline.job_name, statuses=[dg.DagsterRunStatus.STARTED]))
+        for run in started:
+            if (key := run.tags.get("dagster/partition")) and (text := run.tags.get(PROGRESS_TAG)):
+                status.running[key] = text
 
     times: list[tuple[float, float, int]] = []  # end, seconds, rows of each latest load
     keys = list(states)

@@ -7,6 +7,7 @@ import dagster as dg
 import psutil
 
 PROCESS_TAG = "bookpipe/process"
+PROGRESS_TAG = "bookpipe/progress"  # how far a long run is, in words
 
 _UNFINISHED = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.CANCELING]
 

@@ -65,6 +65,23 @@ KNOWN = pa.schema(
     ]
 )
 
+# What the headers of a shard say, and how the shard ended: one row. A packed shard is not counted beforehand.
+SHARD_INDEX = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("members", pa.int64()),
+        pa.field("bytes", pa.int64()),
+    ]
+)
+SHARD_LOADS = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("inserted", pa.int64(), nullable=False),
+        pa.field("existing", pa.int64(), nullable=False),
+        pa.field("rejected", pa.int64(), nullable=False),
+    ]
+)
+
 # How every row of a partition ended: outcome is inserted, existing or rejected.
 OUTCOMES = pa.schema(
     [

@@ -3,12 +3,18 @@
 from bookpipe.resolve.books import BookOptions
 from bookpipe.settings import Settings, require
 from bookpipe.sources.calibre import CalibreLibrary
+from bookpipe.sources.tar_shards import Settled, Shard, find_shards
 from bookpipe.targets.mybookshelf2.server import MyBookshelf2
 
 
 def calibre_library(settings: Settings) -> CalibreLibrary:
     """The configured library; ConfigError naming the setting when there is none."""
     return CalibreLibrary(require(settings, "calibre_library"))
+
+
+def tar_shards(settings: Settings) -> dict[str, Shard]:
+    """The shards of the configured folder that are completely written, by key."""
+    return {shard.key: shard for shard in find_shards(require(settings, "tar_dir"), settled=Settled())}
 
 
 def mybookshelf2(settings: Settings) -> MyBookshelf2:

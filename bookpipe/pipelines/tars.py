@@ -27,7 +27,7 @@ from bookpipe.runtime.progress import NoProgress, Progress
 from bookpipe.runtime.state import State
 from bookpipe.sources.ebook_metadata import PdfReader
 from bookpipe.sources.tar_headers import Member, Problem, ProblemKind
-from bookpipe.sources.tar_shards import Chunk, Resume, Shard, read_chunks, walk
+from bookpipe.sources.tar_shards import MAX_IN_MEMORY, Chunk, Resume, Shard, read_chunks, walk
 from bookpipe.targets.mybookshelf2.journal import Journal
 from bookpipe.targets.mybookshelf2.lookups import look_up_names
 from bookpipe.targets.mybookshelf2.server import MyBookshelf2
@@ -43,7 +43,7 @@ from bookpipe.targets.postgres import Connection
 
 PIPELINE = "tars"
 MAX_MEMBERS = 2_000
-MAX_BYTES = 64 << 20
+MAX_BYTES = 96 << 20
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Limits:
 
     members: int = MAX_MEMBERS
     bytes: int = MAX_BYTES
-    member: int = MAX_BYTES
+    member: int = MAX_IN_MEMORY
 
 
 @dataclass
@@ -75,10 +75,10 @@ class ShardResult:
     metadata: dict[str, int] = field(default_factory=dict)  # files by what their metadata was: ok, none, ...
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def add(self, hashed: HashedChunk, loaded: books.LoadResult) -> None:
+    def add(self, chunk: Chunk, hashed: HashedChunk, loaded: books.LoadResult) -> None:
         self.chunks += 1
-        self.members += hashed.rows.num_rows
-        self.bytes += sum(size or 0 for size in hashed.rows.column("size").to_pylist())
+        self.members += len(chunk.rows)
+        self.bytes += sum(row.size for row in chunk.rows)
         for name in ("new_ebooks", "new_authors", "new_series", "dropped_tags", "retyped", "refreshed"):
             setattr(self, name, getattr(self, name) + getattr(loaded, name))
         for mine, theirs in ((self.metadata, hashed.statuses), (self.seconds, loaded.seconds)):
@@ -155,7 +155,8 @@ def load_shard(
     """Load what is missing of a shard and say how all of it ended. Safe to kill, repeat and run beside other loads.
 
     `partition` is the shard's key unless it is said. `workers`: threads that hash and processes that read PDFs, by
-    default as many as there are processors. Progress is told as steps "members" and "bytes" of the shard on disk.
+    default as many as there are processors. Progress is told as steps "members" and "bytes" of the shard on disk,
+    behind every chunk and with those of earlier attempts.
     DamagedShardError when the archive is damaged, after everything else of it is loaded; ConfigError when it cannot
     be opened; TransientError when it changes or goes away.
     """
@@ -165,7 +166,7 @@ def load_shard(
     try:
         begun = load.begin()
         result.from_journal = begun.finished
-        result.resumed_at = _decode(begun.resume).position
+        result.resumed_at = 0 if begun.finished else _decode(begun.resume).position
         while not begun.finished:  # several rounds when another load of this shard has come further, but not ended
             load.run(begun, result, progress or NoProgress(), workers or os.cpu_count() or 1)
             begun = load.state()
@@ -317,7 +318,8 @@ class _Load:
     def run(self, begun: ShardState, result: ShardResult, progress: Progress, workers: int) -> None:
         """Load the chunks from where `begun` says to the end."""
         origin = generation_name(self.shard.origin, begun.generation)
-        start, members = begun.resume, 0
+        start, earlier = begun.resume, self.totals() if begun.chunks else None
+        members = earlier.inserted + earlier.existing + len(earlier.rejections) if earlier else 0
         with (
             PdfReader(workers) as pdf,
             closing(ChunkHasher(origin, _formats(self.target), self._find_members(), workers, pdf)) as hasher,
@@ -332,7 +334,7 @@ class _Load:
                 if not last:
                     following = reader.submit(self._prepare, chunks, hasher)
                 loaded = self._write(prepared, begun.generation, start)
-                result.add(prepared.hashed, loaded)
+                result.add(prepared.chunk, prepared.hashed, loaded)
                 for phase, s in prepared.seconds.items():
                     result.seconds[phase] = result.seconds.get(phase, 0.0) + s
                 members += prepared.hashed.rows.num_rows

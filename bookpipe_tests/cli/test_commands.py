@@ -26,7 +26,7 @@ def test_load_status_and_load_again(setup: Setup, run_command: Run) -> None:
 
     status = json.loads(run_command("bookpipe", "status", "--json").stdout)
     calibre = status["pipelines"]["calibre"]
-    assert set(calibre) == {"partitions", "rows", "rejections", "rate_rows_per_s", "eta_s"}
+    assert set(calibre) == {"partitions", "rows", "rejections", "rate_rows_per_s", "eta_s", "running"}
     assert calibre["partitions"] == {"total": 3, "materialized": 3, "failed": 0, "running": 0, "missing": 0}
     rows = calibre["rows"]
     assert rows["inserted"] == setup.facts.contents

@@ -32,6 +32,11 @@ def test_the_catalogue_is_this() -> None:
     }
     assert catalogue == {
         "calibre/books": ("calibre_batches", [], []),
+        "mybookshelf2/books_from_tars": (
+            "tar_shards",
+            [],
+            ["counts_add_up", "files_are_readable", "nothing_is_there_twice"],
+        ),
         "mybookshelf2/books_from_calibre": (
             "calibre_batches",
             ["calibre/books"],
@@ -43,7 +48,7 @@ def test_the_catalogue_is_this() -> None:
 def test_jobs_and_sensors_are_these() -> None:
     repository = defs.get_repository_def()
     jobs = {job.name for job in repository.get_all_jobs() if not job.name.startswith("__")}
-    assert jobs == {"discover", "load_calibre"}
+    assert jobs == {"discover", "load_calibre", "load_tars"}
     assert {sensor.name for sensor in repository.sensor_defs} == {"discover_partitions", "retry_failed_partitions"}
 
 

@@ -23,7 +23,7 @@ from bookpipe.targets.mybookshelf2.load import Writer
 from bookpipe.targets.mybookshelf2.storage import BookFolder
 from bookpipe_tests.factories import hashed_table
 from bookpipe_tests.targets.book_rows import book_rows, many_books
-from bookpipe_tests.targets.shelf import Shelf, outcomes
+from bookpipe_tests.targets.shelf import Connection, Shelf, outcomes
 
 EMPTY = [(name, "folder") for name in ("books", "converted", "thumbs", "uploads")]
 # Where a load can be made to stand still: at its own table locks, and at its writes from the middle to the end.
@@ -97,14 +97,15 @@ def test_files_stay_when_only_the_answer_to_the_commit_is_lost(
         with shelf.holding("bookpipe.book") as hold, hold.before(shelf.load, table, "books-2") as load:
             admin.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
             admin.execute("SELECT pg_reload_conf()")
-            admin.execute("SET synchronous_commit = local")
+            with closing(shelf.connect(application_name="probe")) as probe, ThreadPoolExecutor(1) as pool:
+                asked = pool.submit(probe.execute, "SELECT pg_current_xact_id()")
+                while not _waits_for_standby(admin, "probe"):  # the server reads its settings when it comes to it
+                    if asked.done():
+                        asked = pool.submit(probe.execute, "SELECT pg_current_xact_id()")
+                admin.execute("SELECT pg_cancel_backend(%s)", (probe.info.backend_pid,))
             hold.connection.rollback()
-            waiting: Any = ()
-            while not waiting and not load.done():
-                waiting = admin.execute(
-                    "SELECT pg_sleep(0.01) FROM pg_stat_activity WHERE application_name = 'bookpipe' "
-                    "AND wait_event = 'SyncRep'"
-                ).fetchall()
+            while not _waits_for_standby(admin, "bookpipe"):
+                assert not load.done()
             hold.kill_loaders()
             assert isinstance(load.exception(), TransientError)
         admin.execute("ALTER SYSTEM RESET synchronous_standby_names")
@@ -117,6 +118,13 @@ def test_files_stay_when_only_the_answer_to_the_commit_is_lost(
     another_shelf.load(first, "books-1")
     another_shelf.load(table, "books-2")
     assert_ends_as(shelf, another_shelf)
+
+
+def _waits_for_standby(connection: Connection, name: str) -> bool:
+    found = connection.execute(
+        "SELECT 1 FROM pg_stat_activity WHERE application_name = %s AND wait_event = 'SyncRep'", (name,)
+    ).fetchone()
+    return found is not None
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc/locks")

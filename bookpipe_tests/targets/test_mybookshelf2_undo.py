@@ -116,18 +116,26 @@ def test_a_partition_loaded_in_several_runs_is_undone_whole(used: Shelf, library
 
 @pytest.mark.parametrize("order", [(1, 2), (2, 1)])
 def test_undoing_all_of_some_overlapping_partitions_leaves_nothing(
-    used: Shelf, library: Path, order: tuple[int, int]
+    shelf: Shelf, library: Path, order: tuple[int, int]
 ) -> None:
     """What the one made and the other uses stays with the first undo and goes with the second."""
-    before, entries = everything(used), journal(used)
-    first = many_books(library / "1", 1, 60)
-    second = many_books(library / "2", 31, 60, origin=ORIGIN)  # other files of 30 of the books, and 30 books
-    used.load(first, "books-1", options=GENRES)
-    used.load(second, "books-2", options=GENRES)
-    for number in order:
-        undo(used, f"books-{number}")
-    assert everything(used) == before
-    assert journal(used) == entries
+    shelf.load(hashed_table([]), "nothing")
+    before, entries = everything(shelf), journal(shelf)
+    kinds = {"epub": b"e", "kepub": b"k"}
+    own = book_rows(library, 500, "Own", series="S", languages=["lat"], tags=["T"], files=kinds)
+    shelf.load(hashed_table([*own, *many_books(library, 1, 60).to_pylist()]), "books-1", options=GENRES)
+    # Files of 30 of the books by another path, 30 more books, and one with the same names and other bytes.
+    kinds = {"epub": b"E", "kepub": b"K"}
+    own = book_rows(library, 501, "Own", series="S", languages=["lat"], tags=["T"], files=kinds)
+    more = many_books(library / "elsewhere", 31, 60).to_pylist()
+    shelf.load(hashed_table([*own, *more]), "books-2", options=GENRES)
+    undo(shelf, f"books-{order[0]}")
+    for kind in ("author", "series", "language", "genre", "format"):
+        named = "SELECT count(*) FROM bookpipe.created, unnest(ids) AS i JOIN {0} n ON n.id = i WHERE kind = '{0}'"
+        assert shelf.one(named.format(kind)) > 0
+    undo(shelf, f"books-{order[1]}")
+    assert everything(shelf) == before
+    assert journal(shelf) == entries
 
 
 @pytest.mark.parametrize("undone", [1, 2])

@@ -9,6 +9,17 @@ from bookpipe.defs.partitions import calibre_batches
 KEY = dg.AssetKey(["mybookshelf2", "books_from_calibre"])
 
 
+def load_checks(key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+    """What every load of books is checked for."""
+    return [
+        dg.AssetCheckSpec("counts_add_up", asset=key, description="Read = inserted + existing + rejected."),
+        dg.AssetCheckSpec(
+            "files_are_readable", asset=key, description="Behind every source row is a readable file of its size."
+        ),
+        dg.AssetCheckSpec("nothing_is_there_twice", asset=key, description="No two sources have the same bytes."),
+    ]
+
+
 @dg.graph_asset(
     key=KEY,
     ins={"books": dg.AssetIn(dg.AssetKey(["calibre", "books"]))},
@@ -19,13 +30,7 @@ KEY = dg.AssetKey(["mybookshelf2", "books_from_calibre"])
         "Ebooks, authors, series and sources in MyBookshelf2's database, and a link or copy of every file in its book "
         "folder. Set BOOKPIPE_MYBOOKSHELF2_URL and BOOKPIPE_MYBOOKSHELF2_DATA_DIR; `bookpipe doctor` checks them."
     ),
-    check_specs=[
-        dg.AssetCheckSpec("counts_add_up", asset=KEY, description="Read = inserted + existing + rejected."),
-        dg.AssetCheckSpec(
-            "files_are_readable", asset=KEY, description="Behind every source row is a readable file of its size."
-        ),
-        dg.AssetCheckSpec("nothing_is_there_twice", asset=KEY, description="No two sources have the same bytes."),
-    ],
+    check_specs=load_checks(KEY),
 )
 def books_from_calibre(books: pa.Table) -> dict[str, pa.Table]:
     hashed = hash_files(books)

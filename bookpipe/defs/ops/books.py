@@ -96,7 +96,7 @@ def check_load(context: dg.OpExecutionContext, configured: Configured, read: pa.
             passed=read.num_rows == sum(counts.values()) == loaded.num_rows,
             metadata={"read": read.num_rows, **counts},
         )
-        sources = sorted({i for i in loaded.column("source_id").to_pylist() if i is not None})
+        sources = loaded.column("source_id").drop_null().to_pylist()
         findings = audit_sources(configured.mybookshelf2(), sources)
         yield dg.AssetCheckResult(
             check_name="files_are_readable",

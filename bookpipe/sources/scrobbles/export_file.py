@@ -89,6 +89,9 @@ class OpenFile:
     infos: tuple[zipfile.ZipInfo, ...] | None
 
     def read_at(self, offset: int, length: int) -> bytes:
+        """That range of the file, short or empty where there is no such."""
+        if not 0 <= offset < self.size:  # a zip may name any place
+            return b""
         with translating(self.path):
             self.file.seek(offset)
             return self.file.read(length)
@@ -108,7 +111,9 @@ class OpenFile:
                 f"it would unpack to {unpacked >> 20} MiB, {unpacked // max(1, self.size)} times its size: no export "
                 "of listens does that. It is not read."
             )
-        return [Member(info.filename, info.file_size, n) for n, info in enumerate(infos) if not info.filename.endswith("/")]
+        return [
+            Member(info.filename, info.file_size, n) for n, info in enumerate(infos) if not info.filename.endswith("/")
+        ]
 
     def key(self, kind: str) -> str:
         """A readable name with a digest of the content: of its size, and of samples that cover small files whole."""

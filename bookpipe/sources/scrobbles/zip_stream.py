@@ -97,7 +97,7 @@ class ZipStream:
             raise self._damage("it is encrypted")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise self._damage(f"method {info.compress_type} is not read here")
-        header = self._read_at(info.header_offset, _LOCAL.size) if info.header_offset >= 0 else b""
+        header = self._read_at(info.header_offset, _LOCAL.size)
         if len(header) < _LOCAL.size or not header.startswith(_SIGNATURE):
             raise self._damage("it is not where the zip says")
         _, name_length, extra_length = _LOCAL.unpack(header)

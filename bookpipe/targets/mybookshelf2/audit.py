@@ -1,7 +1,7 @@
 """Whether what a load made is really there: readable files of the right size, nothing twice."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from bookpipe.targets.mybookshelf2.server import MyBookshelf2
@@ -20,10 +20,19 @@ class Findings:
     unreadable: list[str] = field(default_factory=list)  # locations without a readable file of the row's size
     twice: list[str] = field(default_factory=list)  # "sha1 size" of bytes that another source has, too
 
+    def __add__(self, other: "Findings") -> "Findings":
+        return Findings(
+            self.checked + other.checked,
+            self.gone + other.gone,
+            self.unreadable + other.unreadable,
+            self.twice + other.twice,
+        )
 
-def audit_sources(target: MyBookshelf2, source_ids: Sequence[int]) -> Findings:
+
+def audit_sources(target: MyBookshelf2, source_ids: Iterable[int]) -> Findings:
     """Whether these source rows are there, each with a readable file of its size, and none twice."""
-    ids = joined(source_ids)
+    wanted = sorted(set(source_ids))
+    ids = joined(wanted)
     with target.connect() as connection, translating("checking sources"):
         rows = connection.execute(
             f"SELECT location, size FROM source WHERE id = ANY({as_array('bigint')})".encode(), (ids,)
@@ -35,8 +44,8 @@ def audit_sources(target: MyBookshelf2, source_ids: Sequence[int]) -> Findings:
             (ids,),
         ).fetchall()
     return Findings(
-        checked=len(source_ids),
-        gone=len(source_ids) - len(rows),
+        checked=len(wanted),
+        gone=len(wanted) - len(rows),
         unreadable=[location for location, size in rows if not _readable(target.folder, location, size)],
         twice=[f"{sha1} {size}" for sha1, size in twice],
     )

@@ -205,26 +205,29 @@ class BookFolder:
         self, placements: Sequence[Placement], made: set[str], owner: tuple[int, int] | None, placed: list[Placement]
     ) -> None:
         """Write files in threads, and sync: their rows must not outlive them when the power fails."""
-        for folder in dict.fromkeys(os.path.dirname(placement.location) for placement in placements):
-            if folder not in made:
-                self._make_folder(folder, made, owner)
-
-        failed: list[BaseException] = []
+        parts: list[list[Placement]] = [[] for _ in range(CONTENT_THREADS)]
+        for placement in placements:  # what shares a first folder stays together
+            parts[hash(placement.location.partition("/")[0]) % len(parts)].append(placement)
+        failed = False
 
         def write(some: Sequence[Placement]) -> None:
-            for placement in some:
-                if failed:
-                    return
-                try:
+            nonlocal failed
+            try:
+                for placement in some:
+                    if failed:
+                        return
+                    folder = os.path.dirname(placement.location)
+                    if folder not in made:
+                        self._make_folder(folder, made, owner)
                     self._place_one(placement, f"{self.root}/{placement.location}")
                     placed.append(placement)
-                except BaseException as error:
-                    failed.append(error)
-                    raise
+            except BaseException:
+                failed = True
+                raise
 
         with ThreadPoolExecutor(CONTENT_THREADS, "write_files") as pool:
-            parts = [pool.submit(write, placements[n::CONTENT_THREADS]) for n in range(CONTENT_THREADS)]
-        for part in parts:
+            writing = [pool.submit(write, part) for part in parts]
+        for part in writing:
             part.result()
         self._sync()
 

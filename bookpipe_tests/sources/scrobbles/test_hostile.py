@@ -171,6 +171,14 @@ def test_a_member_that_lies_about_its_size_is_damaged(tmp_path: Path) -> None:
         assert set(found[:-1]) <= {None, "bad_record"}
 
 
+@pytest.mark.parametrize("offset", [5, 100_000, 0xFFFFFFFE])
+def test_a_member_that_is_not_where_the_zip_says_is_damaged(tmp_path: Path, offset: int) -> None:
+    whole = zip_bytes({"listens/1.jsonl": b"{}\n" * 100, "listens/2.jsonl": b"5\n"})
+    at = whole.index(b"PK\x01\x02") + 42
+    rows = read_bytes(tmp_path, "x.zip", whole[:at] + struct.pack("<I", offset) + whole[at + 4 :])
+    assert outcomes(rows) == ["damaged_file", "bad_record"]
+
+
 def test_an_encrypted_or_oddly_packed_member_is_damaged(tmp_path: Path) -> None:
     line = b'{"listened_at": 1600000000, "track_metadata": {"artist_name": "A", "track_name": "T"}}\n'
     for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
@@ -206,7 +214,7 @@ def test_a_zip_with_a_million_entries_is_refused(tmp_path: Path) -> None:
 
 def test_a_member_without_a_name_is_passed_over(tmp_path: Path) -> None:
     line = b'{"listened_at": 1600000000, "track_metadata": {"artist_name": "A", "track_name": "T"}}\n'
-    data = zip_bytes({"\0x": line, "listens/1.jsonl": line})  # a name ends at its first NUL
+    data = zip_bytes({"NONE": line, "listens/1.jsonl": line}).replace(b"NONE", b"\0ONE")  # a name ends at a NUL
     assert outcomes(read_bytes(tmp_path, "x.zip", data)) == [None]
 
 

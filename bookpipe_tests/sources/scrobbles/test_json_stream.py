@@ -131,6 +131,7 @@ DAMAGED = ListenReason.DAMAGED_FILE
         ('[1, {"a": nothing}, 3]', [1, BAD, 3]),
         ('[1, {"a" 2}, {"b": [}}, 3]', [1, BAD, BAD, 3]),
         ("[1, nothing, 3]", [1, BAD, 3]),
+        (r'[{"a\"]": nothing, "\\": "]"}, 3]', [BAD, 3]),
         ("[1,, 3]", [1, BAD, 3]),
         ("[1, 3,]", [1, 3]),
         ('["a\nb", 3]', [BAD, 3]),

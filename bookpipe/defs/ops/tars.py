@@ -1,0 +1,149 @@
+"""The ops between a tar shard and MyBookshelf2."""
+
+import os
+import time
+
+import dagster as dg
+import pyarrow as pa
+
+from bookpipe.defs import metadata
+from bookpipe.defs.errors import RETRY, explained
+from bookpipe.defs.io_managers import remove_scratch
+from bookpipe.defs.ops.books import CHECKS
+from bookpipe.defs.partitions import check_shard_key
+from bookpipe.defs.resources import Configured
+from bookpipe.defs.runs import PROGRESS_TAG, claim_run
+from bookpipe.model.schemas import SHARD_INDEX, SHARD_LOADS
+from bookpipe.pipelines import tars
+from bookpipe.pipelines.configured import book_options
+from bookpipe.sources.tar_shards import Shard
+from bookpipe.targets.mybookshelf2.audit import SHOWN, Findings, audit_sources
+
+HEARTBEAT_S = 15.0
+FINGERPRINT = "fingerprint"
+
+
+def fingerprint(shard: Shard) -> str:
+    """What changes when a shard does."""
+    status = os.stat(shard.path)
+    return f"{shard.kind}:{status.st_size}@{status.st_mtime_ns}"
+
+
+class Heartbeat:
+    """Progress as the UI and `bookpipe status` show it: a line in the run's log and a tag, every few seconds."""
+
+    def __init__(self, context: dg.OpExecutionContext, members: int | None) -> None:
+        self.context = context
+        self.members = members
+        self.started = self.told = time.monotonic()
+        self.done: dict[str, tuple[int, int | None]] = {}
+
+    def advance(self, step: str, done: int, total: int | None) -> None:
+        self.done[step] = (done, total)
+        now = time.monotonic()
+        if now - self.told >= HEARTBEAT_S:
+            self.told = now
+            text = self.text(now - self.started)
+            self.context.log.info(text)
+            self.context.instance.add_run_tags(self.context.run_id, {PROGRESS_TAG: text})
+
+    def text(self, seconds: float) -> str:
+        """Members, bytes, rate and what is left."""
+        members, _ = self.done.get("members", (0, None))
+        size, total = self.done.get("bytes", (0, None))
+        of = f" of {self.members:,}" if self.members else ""
+        rate = size / seconds if seconds else 0.0
+        left = f", {(total - size) / rate:,.0f} s left" if total and rate else ""
+        share = f" of {total / 1e6:,.0f}" if total else ""
+        return f"{members:,}{of} members, {size / 1e6:,.0f}{share} MB, {rate / 1e6:,.0f} MB/s{left}"
+
+
+@dg.op(retry_policy=RETRY, out=dg.Out(io_manager_key="scratch"))
+def index_shard(context: dg.OpExecutionContext, configured: Configured) -> pa.Table:
+    """Count the members by their headers; a packed shard would have to be unpacked for that, and is not."""
+    with explained(context):
+        claim_run(context)
+        key = context.partition_key
+        shard = check_shard_key(configured.tar_shards(), context.instance, key)
+        index = tars.index_shard(shard) if shard.kind in ("tar", "folder") else None
+        members, size = (index.members, index.bytes) if index else (None, None)
+        context.add_output_metadata({"members": members or 0, "bytes": size or 0, "kind": shard.kind})
+        return pa.table({"key": [key], "members": [members], "bytes": [size]}, schema=SHARD_INDEX)
+
+
+@dg.op(retry_policy=RETRY)  # the last op keeps the default IO manager, or asset-subset launches die
+def load_shard(context: dg.OpExecutionContext, configured: Configured, index: pa.Table) -> pa.Table:
+    """Read, hash, look up and insert chunk by chunk; a load that died goes on where it was."""
+    with explained(context):
+        key = context.partition_key
+        shard = check_shard_key(configured.tar_shards(), context.instance, key)
+        settings = configured.settings()
+        result = tars.load_shard(
+            configured.mybookshelf2(),
+            shard,
+            book_options(settings),
+            configured.state(),
+            partition=key,
+            run_id=context.run_id,
+            progress=Heartbeat(context, index.column("members")[0].as_py()),
+            workers=settings.hash_threads,
+        )
+        total = {"load_shard": result.seconds.get("total", 0.0)}
+        context.add_output_metadata(
+            {
+                **metadata.load_metadata(result.counts, total),
+                FINGERPRINT: fingerprint(shard),
+                "members_read": result.members,
+                "bytes_read": result.bytes,
+                "chunks": result.chunks,
+                "resumed_at": result.resumed_at,
+                "new_ebooks": result.new_ebooks,
+                "new_authors": result.new_authors,
+                "retyped_files": result.retyped,
+                **{f"metadata_{status}": n for status, n in result.metadata.items()},
+                **{f"seconds_{phase}": s for phase, s in result.seconds.items() if phase != "total"},
+            }
+        )
+        counts = result.counts
+        return pa.table(
+            {
+                "key": [key],
+                "inserted": [counts.inserted],
+                "existing": [counts.existing],
+                "rejected": [counts.rejected],
+            },
+            schema=SHARD_LOADS,
+        )
+
+
+@dg.op(retry_policy=RETRY, out={name: dg.Out() for name in CHECKS})
+def check_shard(context: dg.OpExecutionContext, configured: Configured, index: pa.Table, loaded: pa.Table):  # type: ignore[no-untyped-def]
+    """Look at what the load says it made: every member has ended, every source has its file, none is there twice."""
+    with explained(context):
+        members = index.column("members")[0].as_py()
+        row = loaded.to_pylist()[0]
+        counts = {name: int(row[name]) for name in ("inserted", "existing", "rejected")}
+        yield dg.AssetCheckResult(
+            check_name="counts_add_up",
+            passed=members is None or members == sum(counts.values()),
+            metadata={"members": -1 if members is None else members, **counts},
+        )
+        found = Findings()
+        for sources in tars.loaded_sources(configured.mybookshelf2(), context.partition_key):
+            found += audit_sources(configured.mybookshelf2(), sources)
+        yield dg.AssetCheckResult(
+            check_name="files_are_readable",
+            passed=not found.unreadable and not found.gone,
+            metadata={
+                "checked": found.checked,
+                "unreadable": len(found.unreadable),
+                "gone": found.gone,
+                "examples": dg.MetadataValue.json(found.unreadable[:SHOWN]),
+            },
+        )
+        yield dg.AssetCheckResult(
+            check_name="nothing_is_there_twice",
+            passed=not found.twice,
+            metadata={"twice": len(found.twice), "examples": dg.MetadataValue.json(found.twice[:SHOWN])},
+        )
+        remove_scratch(context.run_id)
