@@ -6,10 +6,10 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import calibre
+from benchmarks import calibre, tars
 from benchmarks.measure import save
 
-BENCHMARKS = {"calibre": calibre.run}
+BENCHMARKS = {"calibre": calibre.run, "tars": tars.run}
 
 
 def main() -> int:

@@ -44,7 +44,7 @@ def link(name: str, target: str, kind: bytes = tarfile.LNKTYPE) -> tarfile.TarIn
 def make_shard(path: Path, members: Iterable[Member], *, cut: int | None = None) -> Shard:
     """Write a tar, packed as its suffix says and cut after `cut` bytes; its shard, keyed by the name."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as archive:
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT, errors="surrogateescape") as archive:
         for member in members:
             if isinstance(member, tarfile.TarInfo):
                 archive.addfile(member)

@@ -19,7 +19,7 @@ from bookpipe.pipelines.tars import DamagedShardError, Limits
 from bookpipe.runtime.state import State
 from bookpipe.sources.tar_shards import Shard
 from bookpipe.targets.mybookshelf2.undo import undo_partition
-from bookpipe_tests.pipelines.shards import SMALL, Heard, book, files_of, load, make_shard, numbered
+from bookpipe_tests.pipelines.shards import SMALL, Heard, Member, book, files_of, load, make_shard, numbered
 from bookpipe_tests.targets.shelf import Shelf, all_at_once
 
 TWENTY = [*map(book, range(18)), b"", book(3)]  # 18 books, one nothing, one again
@@ -215,6 +215,35 @@ def test_damage_in_the_middle_costs_what_it_hits(shelf: Shelf, tmp_path: Path) -
     with pytest.raises(DamagedShardError, match="corrupt_header"):
         load(shelf, shard)
     assert shelf.one("SELECT count(*) FROM ebook") == 19
+
+
+def test_mutated_shards_are_loaded_or_explained(shelf: Shelf, tmp_path: Path) -> None:
+    """Headers and members with random damage, and names that are no text: never another exception, never a loss."""
+    rng = random.Random(1)
+    members: list[Member] = [(f"\udcff{n}\n\x01.epub", book(n)) for n in range(5)]
+    clean = make_shard(tmp_path / "1.tar", [*members, *numbered(map(book, range(5, 10)))]).path.read_bytes()
+    for _ in range(25):
+        data = bytearray(clean)
+        for _ in range(rng.choice((1, 5, 50, 500))):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        shard = make_shard(tmp_path / "1.tar", [])
+        shard.path.write_bytes(data)
+        try:
+            result = load(shelf, shard)
+        except DamagedShardError as error:
+            result = error.result
+        assert load_again(shelf, shard).read == result.counts.read
+    assert shelf.one("SELECT count(*) FROM source") == shelf.one("SELECT count(DISTINCT (hash, size)) FROM source")
+    for location, size in shelf.sql("SELECT location, size FROM source"):
+        assert (shelf.books / location).stat().st_size == size
+    assert shelf.placements() == 0
+
+
+def load_again(shelf: Shelf, shard: Shard) -> LoadCounts:
+    try:
+        return load(shelf, shard).counts
+    except DamagedShardError as error:
+        return error.result.counts
 
 
 @pytest.mark.parametrize("content", [b"", b"no tar at all" * 100], ids=["empty", "junk"])

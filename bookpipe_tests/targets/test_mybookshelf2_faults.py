@@ -17,13 +17,14 @@ import pytest
 from bookpipe.demo.embedded_server import ServerInfo, restart_server
 from bookpipe.model.errors import TransientError
 from bookpipe.pipelines.books import look_up
+from bookpipe.resolve.books import BookOptions
 from bookpipe.targets.mybookshelf2 import load as load_module
 from bookpipe.targets.mybookshelf2 import tables
 from bookpipe.targets.mybookshelf2.load import Writer
 from bookpipe.targets.mybookshelf2.storage import BookFolder
 from bookpipe_tests.factories import hashed_table
 from bookpipe_tests.targets.book_rows import book_rows, many_books
-from bookpipe_tests.targets.shelf import Connection, Shelf, outcomes
+from bookpipe_tests.targets.shelf import Connection, Shelf, all_at_once, outcomes
 
 EMPTY = [(name, "folder") for name in ("books", "converted", "thumbs", "uploads")]
 # Where a load can be made to stand still: at its own table locks, and at its writes from the middle to the end.
@@ -233,6 +234,26 @@ def test_what_the_application_deletes_after_the_look_is_made_again(shelf: Shelf,
     assert shelf.one("SELECT count(*) FROM author") == 1
     for (location,) in shelf.sql("SELECT location FROM source"):
         assert (shelf.books / location).exists()
+
+
+def test_formats_languages_and_genres_are_made_once_by_loads_at_once(shelf: Shelf, library: Path) -> None:
+    """Also beside the application, which makes the same in a moment of its own."""
+    tables_at_once = [
+        hashed_table(book_rows(library, n, f"B{n}", languages=["lat"], tags=["Own tag"], files={"kepub": b"%d" % n}))
+        for n in range(1, 6)
+    ]
+    options = BookOptions(create_genres=True)
+
+    def app() -> None:
+        with closing(shelf.connect()) as connection:
+            connection.execute("INSERT INTO genre (version_id, name) VALUES (1, 'Own tag') ON CONFLICT DO NOTHING")
+
+    results = all_at_once(*(lambda t=t: shelf.load(t, options=options) for t in tables_at_once), app)
+    assert [r for r in results if isinstance(r, BaseException)] == []
+    for question in ("genre WHERE name = 'Own tag'", "language WHERE code = 'la'", "format WHERE extension = 'kepub'",
+                     "author"):  # fmt: skip
+        assert shelf.one(f"SELECT count(*) FROM {question}") == 1
+    assert shelf.one("SELECT count(*) FROM ebook_genres") == shelf.one("SELECT count(*) FROM source") == 5
 
 
 def test_a_row_deleted_while_the_load_waits_is_made_again(shelf: Shelf, library: Path, attempts: list[int]) -> None:

@@ -37,8 +37,10 @@ class Heartbeat:
         self.members = members
         self.started = self.told = time.monotonic()
         self.done: dict[str, tuple[int, int | None]] = {}
+        self.first: dict[str, int] = {}  # a resumed shard begins far in
 
     def advance(self, step: str, done: int, total: int | None) -> None:
+        self.first.setdefault(step, done)
         self.done[step] = (done, total)
         now = time.monotonic()
         if now - self.told >= HEARTBEAT_S:
@@ -52,7 +54,7 @@ class Heartbeat:
         members, _ = self.done.get("members", (0, None))
         size, total = self.done.get("bytes", (0, None))
         of = f" of {self.members:,}" if self.members else ""
-        rate = size / seconds if seconds else 0.0
+        rate = (size - self.first.get("bytes", 0)) / seconds if seconds else 0.0
         left = f", {(total - size) / rate:,.0f} s left" if total and rate else ""
         share = f" of {total / 1e6:,.0f}" if total else ""
         return f"{members:,}{of} members, {size / 1e6:,.0f}{share} MB, {rate / 1e6:,.0f} MB/s{left}"

@@ -145,7 +145,8 @@ class ShardJournal:
         """Whether a source of the chunks so far is gone, or the file of one that came from this shard."""
         gone = self._one(
             f"SELECT EXISTS (SELECT 1 FROM {self.chunk} c CROSS JOIN unnest(c.sources) AS k(id) "
-            "LEFT JOIN source s ON s.id = k.id WHERE (c.pipeline, c.partition) = (%s, %s) AND k.id IS NOT NULL AND s.id IS NULL)",
+            "LEFT JOIN source s ON s.id = k.id WHERE (c.pipeline, c.partition) = (%s, %s) AND k.id IS NOT NULL "
+            "AND s.id IS NULL)",
             *self._key,
         )[0]
         if gone:

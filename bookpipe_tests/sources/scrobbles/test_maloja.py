@@ -63,6 +63,7 @@ def test_a_byte_order_mark_is_no_obstacle(tmp_path: Path) -> None:
         (["A feat. B"], "A feat. B", ["A feat. B"]),
         (["A "], "A ", ["A "]),
         (["A", "a"], "A", ["A"]),
+        (["ſ", "S", "s", "Straße", "STRAẞE", "Strasse"], "ſ", ["ſ", "Straße", "Strasse"]),
     ],
 )
 def test_artists_are_ordered_split_and_made_unique(artists: list[str], artist: str, names: list[str]) -> None:
