@@ -9,7 +9,7 @@ from rich.table import Table
 from benchmarks import calibre, tars
 from benchmarks.measure import save
 
-BENCHMARKS = {"calibre": calibre.run, "tars": tars.run}
+BENCHMARKS = {"calibre": calibre.run, "curve": calibre.run_curve, "tars": tars.run}
 
 
 def main() -> int:

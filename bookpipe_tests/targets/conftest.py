@@ -10,7 +10,9 @@ from psycopg import sql
 
 from bookpipe.demo.embedded_server import ServerInfo, delete_server, start_server
 from bookpipe.demo.mybookshelf2_database import create_mybookshelf2
+from bookpipe_tests.targets.book_rows import many_books
 from bookpipe_tests.targets.shelf import Shelf
+from bookpipe_tests.targets.undoing import GENRES, book, use
 
 _numbers = count(1)
 
@@ -63,3 +65,21 @@ def another_shelf(postgres: ServerInfo, mybookshelf2_template: str, tmp_path: Pa
             postgres.url(database, "ebooks", "ebooks"), tmp_path / "another", postgres.socket_url(database)
         )  # fmt: skip
         server.execute(sql.SQL("DROP DATABASE IF EXISTS {database} WITH (FORCE)").format(**names))
+
+
+@pytest.fixture
+def used_shelf(shelf: Shelf, library: Path) -> Shelf:
+    """A shelf somebody uses already: books of the application, and of an earlier partition."""
+    shelf.load(many_books(library, 9_001, 20), "books-0", options=GENRES)
+    use(shelf, "author", last_name="Last1", first_name="First1")
+    use(shelf, "author", last_name="Of No", first_name="Book")
+    use(shelf, "series", title="Of no book")
+    use(shelf, "ebook", title="Theirs", language_id=2, base_dir="Last1 First1/Theirs(en)")
+    use(shelf, "source", ebook_id=book(shelf, "Theirs"), location="Last1 First1/Theirs(en)/t.epub", format_id=8,
+        size=1, hash="x")  # fmt: skip
+    folder = shelf.books / "Last1 First1" / "Theirs(en)"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("t.epub", "cover.jpg"):
+        (folder / name).write_bytes(b"t")
+    (shelf.data_dir / "thumbs" / "1000000.jpg").touch()
+    return shelf

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 import pyarrow as pa
 
+from bookpipe.model.book_plans import Placement
 from bookpipe.model.secrets import Secret
 from bookpipe.pipelines.books import LoadResult, bulk_insert, look_up
 from bookpipe.resolve.books import BookOptions
@@ -226,3 +227,29 @@ def _content(full: str) -> str:
 
 def outcomes(result: LoadResult) -> Sequence[str]:
     return result.outcomes.column("outcome").to_pylist()  # type: ignore[no-any-return]
+
+
+def names_under(folder: Path) -> list[str]:
+    """Relative paths of all files."""
+    return sorted(os.path.relpath(os.path.join(top, f), folder) for top, _, found in os.walk(folder) for f in found)
+
+
+def files_under(folder: Path, base: Path | None = None) -> dict[str, str]:
+    """Path below `base` -> "folder", what a link says, or content and inode of a file."""
+    found = {}
+    for top, folders, files in os.walk(folder):
+        for name in [*folders, *files]:
+            path = Path(top, name)
+            if path.is_symlink():
+                what = os.readlink(path)
+            else:
+                what = "folder" if path.is_dir() else f"{path.read_bytes()!r} {path.stat().st_ino}"
+            found[str(path.relative_to(base or folder))] = what
+    return found
+
+
+def placement(folder: Path, location: str, content: bytes) -> Placement:
+    """A file in `folder` that is to be placed at `location`."""
+    path = folder / hashlib.sha1(location.encode()).hexdigest()
+    path.write_bytes(content)
+    return Placement(0, location, os.fsencode(path), len(content))

@@ -29,6 +29,7 @@ from bookpipe_tests.targets.shelf import Connection, Shelf, all_at_once, outcome
 EMPTY = [(name, "folder") for name in ("books", "converted", "thumbs", "uploads")]
 # Where a load can be made to stand still: at its own table locks, and at its writes from the middle to the end.
 PLACES = ("author", "ebook_genres", "bookpipe.load", "bookpipe.book", "bookpipe.file")
+ROOT = Path(__file__).parents[2]  # where the packages are
 CREATED = "SELECT kind, sum(cardinality(ids)) FROM bookpipe.created GROUP BY 1 ORDER BY 1"
 
 
@@ -366,7 +367,7 @@ def kill_loads(shelf: Shelf, tables_by_partition: dict[str, pa.Table], mode: str
         pq.write_table(table, hashed)
         command = [sys.executable, "-m", "bookpipe_tests.targets.load_partition", shelf.url, str(shelf.data_dir), mode,
                    partition, str(hashed)]  # fmt: skip
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "loading\n"
             started = time.monotonic()
@@ -414,7 +415,10 @@ def test_a_load_killed_in_its_transaction_leaves_triggers_on_and_files_for_the_n
     pq.write_table(table, hashed)
     command = [sys.executable, "-m", "bookpipe_tests.targets.load_partition", shelf.url, str(shelf.data_dir), "symlink",
                "books-2", str(hashed)]  # fmt: skip
-    with shelf.holding("bookpipe.file") as hold, subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+    with (
+        shelf.holding("bookpipe.file") as hold,
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) as process,
+    ):
         hold.wait_for_loader()
         process.kill()
         process.wait()

@@ -2,11 +2,9 @@
 
 import errno
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +18,8 @@ from bookpipe.model.errors import ConfigError, TransientError
 from bookpipe.targets.mybookshelf2.load import Writer
 from bookpipe.targets.mybookshelf2.storage import MODES, PART, BookFolder, NameTakenError, parse_link_prefix
 from bookpipe_tests.factories import hashed_table
-from bookpipe_tests.targets.book_rows import ORIGIN, book_rows, many_books
-from bookpipe_tests.targets.shelf import Shelf, outcomes
+from bookpipe_tests.targets.book_rows import book_rows, many_books
+from bookpipe_tests.targets.shelf import Shelf, files_under, names_under, outcomes, placement
 
 HERE = "Author Ann/A Title(en)"
 NAME = "Author Ann - A Title"
@@ -55,16 +53,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield place
     finally:
         subprocess.run(["umount", place], check=True)
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(os.path.relpath(os.path.join(top, f), folder) for top, _, found in os.walk(folder) for f in found)
-
-
-def placement(folder: Path, location: str, content: bytes) -> Placement:
-    path = folder / sha1(location.encode()).hexdigest()
-    path.write_bytes(content)
-    return Placement(0, location, os.fsencode(path), len(content))
 
 
 # Links and copies
@@ -151,7 +139,7 @@ def test_books_of_one_name_get_folders_of_their_own(shelf: Shelf, library: Path)
     assert [base_dir.replace(str(i), "#") for i, base_dir in folders] == [
         "Author Ann/Zurich(en)", "Author Ann/Zurich(en) #", "Author Ann/Zurich(en) #", "Author Ann/zurich(en)"
     ]  # fmt: skip
-    assert len(names(shelf.books)) == 8
+    assert len(names_under(shelf.books)) == 8
 
 
 def test_books_whose_names_lose_their_letters_never_share_a_folder(shelf: Shelf, library: Path) -> None:
@@ -170,7 +158,7 @@ def test_two_files_of_one_type_in_a_book_are_numbered_as_the_application_does(sh
     for row in rows:
         row["format"] = "epub"
     shelf.load(hashed_table(rows))
-    assert names(shelf.books / HERE) == [f"{NAME}(1).epub", f"{NAME}(2).epub", f"{NAME}.epub"]
+    assert names_under(shelf.books / HERE) == [f"{NAME}(1).epub", f"{NAME}(2).epub", f"{NAME}.epub"]
 
 
 def test_a_folder_of_another_ebook_is_not_joined(shelf: Shelf, one: pa.Table) -> None:
@@ -279,7 +267,7 @@ def test_a_file_that_appears_after_the_look_keeps_its_name(
     assert shelf.one("SELECT count(*) FROM source WHERE location = %s", os.path.relpath(made[0], shelf.books)) == 0
     for location, size in shelf.sql("SELECT location, size FROM source"):
         assert (shelf.books / location).stat().st_size == size
-    assert len(names(shelf.books)) == shelf.one("SELECT count(*) FROM source") + 1
+    assert len(names_under(shelf.books)) == shelf.one("SELECT count(*) FROM source") + 1
     assert shelf.placements() == 0
 
 
@@ -344,7 +332,7 @@ def test_placing_stops_half_way_and_takes_back_what_it_placed(tmp_path: Path, li
     wanted = [placement(library, name, b"abc") for name in ("A/S/1.epub", "A/2.epub", "C/3.epub", "B/taken", "D/4")]
     with pytest.raises(NameTakenError):
         folder.place(wanted)
-    assert names(tmp_path / "books") == ["B/taken"]
+    assert names_under(tmp_path / "books") == ["B/taken"]
     assert (tmp_path / "books" / "B" / "taken").read_bytes() == b"123"
     assert os.listdir(tmp_path / "books") == ["B"]
 
@@ -355,7 +343,7 @@ def test_a_copy_is_not_written_through_a_link_at_its_working_name(tmp_path: Path
     (tmp_path / "theirs").write_bytes(b"theirs")
     BookFolder(tmp_path, "copy").place([placement(library, "a.epub", b"ours")])
     assert (tmp_path / "theirs").read_bytes() == b"theirs"
-    assert names(tmp_path / "books") == ["a.epub"]
+    assert names_under(tmp_path / "books") == ["a.epub"]
 
 
 def test_copies_work_where_hard_links_are_impossible(
@@ -373,69 +361,14 @@ def test_copies_work_where_hard_links_are_impossible(
     assert (tmp_path / "books" / "A" / "a.epub").read_bytes() == b"ours"
     with pytest.raises(NameTakenError):
         folder.place([file])
-    assert names(tmp_path / "books") == ["A/a.epub"]
+    assert names_under(tmp_path / "books") == ["A/a.epub"]
     (tmp_path / "books" / "A" / "a.epub").write_bytes(b"")  # killed between taking the name and the copy
     (tmp_path / "books" / "A" / f"a.epub{PART}").write_bytes(b"ours")
     assert folder.remove_leftovers("copy", [folder.describe(file)]) == 1
-    assert names(tmp_path / "books") == []
+    assert names_under(tmp_path / "books") == []
 
 
-# Leftovers of a load that died
-
-
-@each_mode
-def test_leftovers_are_removed_with_the_folders_they_leave_empty(tmp_path: Path, library: Path, mode: str) -> None:
-    (tmp_path / "books" / "B").mkdir(parents=True)
-    (tmp_path / "books" / "B" / "theirs").touch()
-    folder = BookFolder(tmp_path, mode, (str(library), "/inside"))
-    files = [placement(library, name, b"abc") for name in ("A/S/1.epub", "A/2.epub", "B/3.epub")]
-    folder.place(files)
-    (tmp_path / "books" / "A" / f"4.epub{PART}").write_bytes(b"ab")
-    never_placed = placement(library, "A/4.epub", b"abc")
-    announced = [folder.describe(file) for file in [*files, never_placed]]
-    # The prefix may have been what was wrong.
-    assert BookFolder(tmp_path, "symlink", ("/other", "/else")).remove_leftovers(mode, announced) == 3
-    assert names(tmp_path / "books") == ["B/theirs"]
-    assert os.listdir(tmp_path / "books") == ["B"]
-
-
-@each_mode
-@pytest.mark.parametrize("theirs", [b"abd", b"", b"longer"])
-def test_somebody_elses_file_at_an_announced_name_stays(
-    tmp_path: Path, library: Path, mode: str, theirs: bytes
-) -> None:
-    (tmp_path / "books" / "A").mkdir(parents=True)
-    (tmp_path / "books" / "A" / "1.epub").write_bytes(theirs)
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "books" / "B").symlink_to(tmp_path / "elsewhere")
-    folder = BookFolder(tmp_path, mode)
-    announced = [placement(library, name, b"abc") for name in ("A/1.epub", "B/2.epub")]
-    shutil.copyfile(announced[1].path, tmp_path / "elsewhere" / "2.epub")
-    assert folder.remove_leftovers(mode, [folder.describe(file) for file in announced]) == 0
-    assert (tmp_path / "books" / "A" / "1.epub").read_bytes() == theirs
-    assert names(tmp_path / "elsewhere") == ["2.epub"]
-
-
-def test_a_file_the_application_made_of_an_announced_name_stays(shelf: Shelf, library: Path, one: pa.Table) -> None:
-    """A load of copies is killed before it places a file; then somebody uploads that very file."""
-    target = shelf.using(file_mode="copy")
-    with target.writing() as writer:
-        location = f"{HERE}/{NAME}.epub"
-        row = one.to_pylist()[0]
-        file = Placement(0, location, row["path"], row["size"])
-        writer.journal.plan_placement("calibre", "books-1", "copy", [writer.folder.describe(file)])
-    (shelf.books / HERE).mkdir(parents=True)
-    shutil.copyfile(row["path"], shelf.books / location)
-    shelf.sql(
-        "WITH e AS (INSERT INTO ebook (version_id, title, language_id, base_dir, created, modified) "
-        f"VALUES (1, 'A Title', 2, '{HERE}', now(), now()) RETURNING id) "
-        "INSERT INTO source (version_id, ebook_id, location, format_id, size, hash, created, modified) "
-        f"SELECT 1, id, '{location}', 8, {row['size']}, '{row['sha1']}', now(), now() FROM e"
-    )
-    assert outcomes(shelf.load(one, target=target)) == ["existing"]
-    assert (shelf.books / location).exists()
-    assert shelf.placements() == 0
-
+# Anything at all
 
 _NAMES = st.sampled_from(["A", "B", "Author Ann", "A Title(en)", f"{NAME}.epub", f"{NAME}(1).epub", "cover.jpg"])
 
@@ -473,133 +406,18 @@ def test_whatever_is_there_before_is_there_after(
                 place.symlink_to({"link to folder": elsewhere, "link to file": elsewhere / "file"}.get(kind, "nothing"))
         except OSError:
             continue
-    before = _everything(base)
+    before = files_under(base)
     folder = BookFolder(base, mode)
     taken = folder.is_taken()
     files = [placement(library, location, b"abc") for location in wanted if not taken(location)]
-    before |= _everything(library, base)
+    before |= files_under(library, base)
     try:
         folder.place(files)
         placed = {f"books/{file.location}" for file in files}
-        assert {path for path in _everything(base) if path not in before and not (base / path).is_dir()} == placed
+        assert {path for path in files_under(base) if path not in before and not (base / path).is_dir()} == placed
         folder.take_back(files)
     except NameTakenError:
         pass  # one wanted name is another's folder
     assert {path: what for path, what in before.items() if what != "folder"} == {
-        path: what for path, what in _everything(base).items() if what != "folder"
+        path: what for path, what in files_under(base).items() if what != "folder"
     }
-
-
-def _everything(folder: Path, base: Path | None = None) -> dict[str, str]:
-    found = {}
-    for top, folders, files in os.walk(folder):
-        for name in [*folders, *files]:
-            path = Path(top, name)
-            if path.is_symlink():
-                what = os.readlink(path)
-            else:
-                what = "folder" if path.is_dir() else f"{path.read_bytes()!r} {path.stat().st_ino}"
-            found[str(path.relative_to(base or folder))] = what
-    return found
-
-
-# Refreshing what earlier loads placed
-
-
-@each_mode
-def test_a_file_that_calibre_rewrote_is_refreshed(shelf: Shelf, library: Path, mode: str) -> None:
-    target = shelf.using(file_mode=mode)
-    shelf.load(hashed_table(book_rows(library, 1, files={"epub": b"before"})), target=target)
-    before = shelf.sql("SELECT id, location, version_id, created FROM source")
-    old = library / "1" / "book 1.epub"
-    old.rename(library / "old")  # Calibre writes a new file and renames it
-    table = hashed_table(book_rows(library, 1, files={"epub": b"and after"}))
-    result = shelf.load(table, target=target)
-    assert (outcomes(result), result.refreshed) == (["existing"], 1)
-    assert (shelf.books / HERE / f"{NAME}.epub").read_bytes() == b"and after"
-    assert shelf.sql("SELECT size, hash FROM source") == [(9, sha1(b"and after").hexdigest())]
-    assert shelf.sql("SELECT id, location, version_id - 1, created FROM source") == before
-    assert shelf.one("SELECT modified > created FROM source") is True
-    assert shelf.load(table, target=target).refreshed == 0
-
-
-@each_mode
-def test_files_of_a_library_that_moved_stand_for_the_new_place(shelf: Shelf, library: Path, mode: str) -> None:
-    target = shelf.using(file_mode=mode)
-    table = many_books(library, 1, 20)
-    shelf.load(table, target=target)
-    rows = shelf.sql("SELECT * FROM source ORDER BY id")
-    moved = library.rename(library.with_name("moved"))
-    there = [row | {"path": row["path"].replace(os.fsencode(library), os.fsencode(moved))} for row in table.to_pylist()]
-    result = shelf.load(hashed_table(there), target=target)
-    sources = shelf.one("SELECT count(*) FROM source")
-    assert result.refreshed == (sources if mode == "symlink" else 0)
-    for location, size in shelf.sql("SELECT location, size FROM source"):
-        assert (shelf.books / location).stat().st_size == size
-    assert shelf.sql("SELECT * FROM source ORDER BY id") == rows
-
-
-@each_mode
-def test_a_file_that_went_missing_is_placed_again(shelf: Shelf, library: Path, mode: str) -> None:
-    target, table = shelf.using(file_mode=mode), many_books(library, 1, 20)
-    shelf.load(table, target=target)
-    before = shelf.tree()
-    shutil.rmtree((shelf.books / shelf.one("SELECT min(location) FROM source")).parents[1])
-    assert shelf.load(table, target=target).refreshed > 0
-    assert shelf.tree() == before
-
-
-@each_mode
-@pytest.mark.parametrize("changed", [True, False])
-def test_what_somebody_put_in_a_files_place_is_left_alone(
-    shelf: Shelf, library: Path, mode: str, changed: bool
-) -> None:
-    target = shelf.using(file_mode=mode)
-    shelf.load(hashed_table(book_rows(library, 1, files={"epub": b"before"})), target=target)
-    placed = shelf.books / HERE / f"{NAME}.epub"
-    placed.unlink()
-    placed.write_bytes(b"with notes of mine")
-    before = shelf.exactly()
-    (library / "1" / "book 1.epub").unlink()
-    table = hashed_table(book_rows(library, 1, files={"epub": b"after" if changed else b"before"}))
-    result = shelf.load(table, target=target)
-    assert (outcomes(result), result.refreshed) == (["existing"], 0)
-    assert placed.read_bytes() == b"with notes of mine"
-    assert shelf.exactly() == before
-
-
-@each_mode
-def test_nothing_is_refreshed_through_a_linked_folder(shelf: Shelf, library: Path, tmp_path: Path, mode: str) -> None:
-    target = shelf.using(file_mode=mode)
-    shelf.load(hashed_table(book_rows(library, 1, files={"epub": b"before"})), target=target)
-    (shelf.books / "Author Ann").rename(tmp_path / "elsewhere")
-    (shelf.books / "Author Ann").symlink_to(tmp_path / "elsewhere")
-    (library / "1" / "book 1.epub").rename(library / "old")
-    before = _everything(tmp_path / "elsewhere")
-    shelf.load(hashed_table(book_rows(library, 1, files={"epub": b"and after"})), target=target)
-    assert names(tmp_path / "elsewhere") == [f"A Title(en)/{NAME}.epub"]
-    assert _everything(tmp_path / "elsewhere") == before
-
-
-@pytest.mark.parametrize("mode", ["hardlink", "copy"])
-def test_a_refresh_killed_between_file_and_row_is_finished(shelf: Shelf, library: Path, mode: str) -> None:
-    target = shelf.using(file_mode=mode)
-    shelf.load(hashed_table(book_rows(library, 1, files={"epub": b"before"})), target=target)
-    (library / "1" / "book 1.epub").unlink()
-    table = hashed_table(book_rows(library, 1, files={"epub": b"and after"}))
-    target.folder.replace(f"{HERE}/{NAME}.epub", table["path"][0].as_py())
-    shelf.load(table, target=target)
-    assert shelf.sql("SELECT size, hash FROM source") == [(9, sha1(b"and after").hexdigest())]
-    assert (shelf.books / HERE / f"{NAME}.epub").read_bytes() == b"and after"
-
-
-@pytest.mark.parametrize(("first", "then"), [(a, b) for a in MODES for b in MODES if a != b])
-def test_another_file_mode_converts_what_is_there(shelf: Shelf, library: Path, first: str, then: str) -> None:
-    table = hashed_table(book_rows(library, 1))
-    shelf.load(table, target=shelf.using(file_mode=first))
-    shelf.load(table, target=shelf.using(file_mode=then))
-    placed, original = shelf.books / HERE / f"{NAME}.epub", library / "1" / "book 1.epub"
-    if (first, then) != ("hardlink", "copy"):  # a hard link is as good as a copy of the right size
-        assert placed.is_symlink() is (then == "symlink")
-        assert placed.samefile(original) is (then != "copy")
-    assert placed.read_bytes() == original.read_bytes() == f"{ORIGIN} 1".encode()

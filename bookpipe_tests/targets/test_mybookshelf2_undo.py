@@ -1,93 +1,35 @@
 """Undoing a partition takes away what its loads made, and nothing that was there before or somebody uses now."""
 
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psycopg
-import pyarrow as pa
 import pytest
 
-from bookpipe.model.errors import ConfigError, TransientError
-from bookpipe.model.secrets import Secret
-from bookpipe.pipelines.books import look_up
-from bookpipe.resolve.books import BookOptions
+from bookpipe.model.errors import TransientError
 from bookpipe.targets.mybookshelf2.shards import ChunkEntry, Identity, ShardJournal
-from bookpipe.targets.mybookshelf2.storage import MODES, BookFolder
+from bookpipe.targets.mybookshelf2.storage import MODES
 from bookpipe.targets.mybookshelf2.undo import Undone, undo_partition
 from bookpipe_tests.factories import hashed_table, record_row
 from bookpipe_tests.targets.book_rows import ORIGIN, book_rows, many_books
-from bookpipe_tests.targets.shelf import Shelf, all_at_once, outcomes
-
-JOURNAL = ("load", "book", "file", "created", "placement", "origin")
-GENRES = BookOptions(create_genres=True)
-
-
-def undo(shelf: Shelf, partition: str = "books-1", *, dry_run: bool = False, **settings: Any) -> Undone:
-    return undo_partition(shelf.using(**settings), "calibre", partition, dry_run=dry_run)
-
-
-def journal(shelf: Shelf) -> dict[str, Any]:
-    """All entries, those of a kind and load together."""
-    found = {table: sorted(shelf.sql(f"SELECT * FROM bookpipe.{table}"), key=repr) for table in JOURNAL}
-    found["created"] = shelf.sql(
-        "SELECT load_id, kind, array_agg(i ORDER BY i) FROM bookpipe.created, unnest(ids) AS i "
-        "GROUP BY 1, 2 ORDER BY 1, 2"
-    )
-    return found
-
-
-def everything(shelf: Shelf) -> tuple[Any, Any]:
-    return shelf.exactly(), shelf.tree(ids=True)
-
-
-def use(shelf: Shelf, table: str, **columns: Any) -> None:
-    """A row the application adds."""
-    values = {"version_id": 1, "created": "now", "modified": "now", **columns}
-    marks = ", ".join(["%s"] * len(values))
-    names = ", ".join(f'"{name}"' for name in values)
-    shelf.sql(f"INSERT INTO {table} ({names}) VALUES ({marks})", *values.values())
-
-
-def book(shelf: Shelf, title: str) -> int:
-    return int(shelf.one("SELECT id FROM ebook WHERE title = %s", title))
-
-
-@pytest.fixture
-def used(shelf: Shelf, library: Path) -> Shelf:
-    """A shelf somebody uses already: books of the application, and of an earlier partition."""
-    shelf.load(many_books(library, 9_001, 20), "books-0", options=GENRES)
-    use(shelf, "author", last_name="Last1", first_name="First1")
-    use(shelf, "author", last_name="Of No", first_name="Book")
-    use(shelf, "series", title="Of no book")
-    use(shelf, "ebook", title="Theirs", language_id=2, base_dir="Last1 First1/Theirs(en)")
-    use(shelf, "source", ebook_id=book(shelf, "Theirs"), location="Last1 First1/Theirs(en)/t.epub", format_id=8,
-        size=1, hash="x")  # fmt: skip
-    folder = shelf.books / "Last1 First1" / "Theirs(en)"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ("t.epub", "cover.jpg"):
-        (folder / name).write_bytes(b"t")
-    (shelf.data_dir / "thumbs" / "1000000.jpg").touch()
-    return shelf
-
+from bookpipe_tests.targets.shelf import Shelf, outcomes
+from bookpipe_tests.targets.undoing import GENRES, book, everything, journal, put_instead, undo, use
 
 # All of it, and nothing else
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_an_undone_partition_was_never_there(used: Shelf, library: Path, mode: str) -> None:
-    before, entries = everything(used), journal(used)
-    target, table = used.using(file_mode=mode), many_books(library, 1, 60)
+def test_an_undone_partition_was_never_there(used_shelf: Shelf, library: Path, mode: str) -> None:
+    before, entries = everything(used_shelf), journal(used_shelf)
+    target, table = used_shelf.using(file_mode=mode), many_books(library, 1, 60)
     rows = [*table.to_pylist(), *book_rows(library, 777, "Own", languages=["lat"], tags=["Own tag"], series="Own",
                                            authors=["Own Author"], files={"kepub": b"own"}),
             record_row(origin=ORIGIN, item=778, title="A record")]  # fmt: skip
-    result = used.load(hashed_table(rows), target=target, options=GENRES)
-    done = undo(used, file_mode=mode)
-    assert everything(used) == before
-    assert journal(used) == entries
+    result = used_shelf.load(hashed_table(rows), target=target, options=GENRES)
+    done = undo(used_shelf, file_mode=mode)
+    assert everything(used_shelf) == before
+    assert journal(used_shelf) == entries
     assert done == Undone(
         ebooks=result.new_ebooks, sources=result.counts.inserted - 1, files=result.counts.inserted - 1,
         authors=result.new_authors, series=result.new_series, languages=1, genres=1, formats=1,
@@ -105,13 +47,13 @@ def test_what_is_undone_can_be_loaded_again(shelf: Shelf, another_shelf: Shelf, 
     assert shelf.tree() == another_shelf.tree()
 
 
-def test_a_partition_loaded_in_several_runs_is_undone_whole(used: Shelf, library: Path) -> None:
-    before, table = everything(used), many_books(library, 1, 60)
+def test_a_partition_loaded_in_several_runs_is_undone_whole(used_shelf: Shelf, library: Path) -> None:
+    before, table = everything(used_shelf), many_books(library, 1, 60)
     for last in (10, 40, table.num_rows):
-        used.load(table.slice(0, last))
-    assert used.one("SELECT count(*) FROM bookpipe.load WHERE partition = 'books-1'") == 3
-    undo(used)
-    assert everything(used) == before
+        used_shelf.load(table.slice(0, last))
+    assert used_shelf.one("SELECT count(*) FROM bookpipe.load WHERE partition = 'books-1'") == 3
+    undo(used_shelf)
+    assert everything(used_shelf) == before
 
 
 @pytest.mark.parametrize("order", [(1, 2), (2, 1)])
@@ -171,12 +113,12 @@ def test_a_book_that_another_partition_added_a_file_to_loses_only_ours(shelf: Sh
     assert shelf.one("SELECT count(*) FROM bookpipe.load") == shelf.one("SELECT count(*) FROM author") == 0
 
 
-def test_undoing_twice_is_safe(used: Shelf, library: Path) -> None:
-    used.load(many_books(library, 1, 30))
-    undo(used)
-    before, entries = everything(used), journal(used)
-    assert undo(used) == Undone()
-    assert (everything(used), journal(used)) == (before, entries)
+def test_undoing_twice_is_safe(used_shelf: Shelf, library: Path) -> None:
+    used_shelf.load(many_books(library, 1, 30))
+    undo(used_shelf)
+    before, entries = everything(used_shelf), journal(used_shelf)
+    assert undo(used_shelf) == Undone()
+    assert (everything(used_shelf), journal(used_shelf)) == (before, entries)
 
 
 def test_a_partition_that_was_never_loaded_has_nothing_to_undo(shelf: Shelf, library: Path) -> None:
@@ -212,17 +154,22 @@ def test_a_shard_is_loaded_from_its_beginning_after_an_undo(shelf: Shelf, librar
 # A dry run
 
 
-def test_a_dry_run_says_what_an_undo_then_does_and_writes_nothing(used: Shelf, library: Path) -> None:
-    used.load(many_books(library, 1, 60), options=GENRES)
-    use(used, "ebook_rating", ebook_id=used.one("SELECT max(ebook_id) FROM bookpipe.book WHERE item = 7"), rating=80)
-    _put_instead(used, used.one("SELECT min(location) FROM source WHERE load_source = 'book 8.epub'"))
-    before, entries = everything(used), journal(used)
-    relations = used.one("SELECT count(*) FROM pg_class")
-    with used.holding("ebook", "SHARE ROW EXCLUSIVE"):  # it waits for nobody
-        said = undo(used, dry_run=True)
-    assert (everything(used), journal(used)) == (before, entries)
-    assert used.one("SELECT count(*) FROM pg_class") == relations
-    assert undo(used) == said
+def test_a_dry_run_says_what_an_undo_then_does_and_writes_nothing(used_shelf: Shelf, library: Path) -> None:
+    used_shelf.load(many_books(library, 1, 60), options=GENRES)
+    use(
+        used_shelf,
+        "ebook_rating",
+        ebook_id=used_shelf.one("SELECT max(ebook_id) FROM bookpipe.book WHERE item = 7"),
+        rating=80,
+    )
+    put_instead(used_shelf, used_shelf.one("SELECT min(location) FROM source WHERE load_source = 'book 8.epub'"))
+    before, entries = everything(used_shelf), journal(used_shelf)
+    relations = used_shelf.one("SELECT count(*) FROM pg_class")
+    with used_shelf.holding("ebook", "SHARE ROW EXCLUSIVE"):  # it waits for nobody
+        said = undo(used_shelf, dry_run=True)
+    assert (everything(used_shelf), journal(used_shelf)) == (before, entries)
+    assert used_shelf.one("SELECT count(*) FROM pg_class") == relations
+    assert undo(used_shelf) == said
     assert said.in_use == said.changed_files == 1
 
 
@@ -377,218 +324,3 @@ def test_a_vote_cast_in_the_last_moment_stops_the_undo(shelf: Shelf, library: Pa
     assert isinstance(undoing.exception(), TransientError)
     assert shelf.tree() == before
     assert undo(shelf).in_use == 1
-
-
-# Files
-
-
-def _put_instead(shelf: Shelf, location: str) -> Path:
-    """Somebody replaces a placed file by one of his own."""
-    place = shelf.books / location
-    place.unlink()
-    place.write_bytes(b"with notes of mine")
-    return place
-
-
-def test_covers_and_thumbnails_go_with_their_ebook(shelf: Shelf, library: Path) -> None:
-    before = everything(shelf)
-    shelf.load(many_books(library, 1, 10))
-    for ebook, base_dir in shelf.sql("SELECT id, base_dir FROM ebook"):
-        (shelf.books / base_dir / "cover.jpg").write_bytes(b"c")
-        (shelf.data_dir / "thumbs" / f"{ebook}.jpg").write_bytes(b"t")
-    shelf.sql("UPDATE ebook SET cover = base_dir || '/cover.jpg', version_id = 2, description = 'edited'")
-    shelf.sql("UPDATE author SET first_name = 'Corrected'")
-    sources = shelf.one("SELECT count(*) FROM source")
-    assert undo(shelf).files == sources + 20
-    assert everything(shelf) == before
-
-
-def test_a_cover_elsewhere_or_of_another_book_stays(shelf: Shelf, library: Path, tmp_path: Path) -> None:
-    """The application gives two books of one folder one cover; and a cover may be any text."""
-    shelf.load(hashed_table([row for n in range(1, 5) for row in book_rows(library, n, f"B{n}")]))
-    folders: dict[str, str] = dict(shelf.sql("SELECT title, base_dir FROM ebook"))
-    for base_dir in folders.values():
-        (shelf.books / base_dir / "cover.jpg").write_bytes(b"c")
-    (tmp_path / "outside.jpg").write_bytes(b"o")
-    (shelf.books / "shared.jpg").write_bytes(b"s")
-    for title, cover in {
-        "B1": f"{folders['B1']}/cover.jpg",
-        "B2": f"{folders['B2']}/../../../../outside.jpg",
-        "B3": str(tmp_path / "outside.jpg"),
-        "B4": "shared.jpg",
-    }.items():
-        shelf.sql("UPDATE ebook SET cover = %s WHERE title = %s", cover, title)
-    use(shelf, "ebook", title="Theirs", language_id=2, base_dir=folders["B1"], cover=f"{folders['B1']}/cover.jpg")
-    assert undo(shelf) == Undone(ebooks=4, sources=4, files=4, authors=1, changed_files=1)
-    assert (tmp_path / "outside.jpg").exists()
-    assert sorted(path for path, what in shelf.tree(ids=True) if what != "folder") == sorted(
-        ["books/shared.jpg", *(f"books/{base_dir}/cover.jpg" for base_dir in folders.values())]
-    )
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_a_file_that_is_not_what_was_placed_stays(shelf: Shelf, library: Path, mode: str) -> None:
-    table = many_books(library, 1, 10)
-    shelf.load(table, target=shelf.using(file_mode=mode))
-    locations = [location for (location,) in shelf.sql("SELECT location FROM source ORDER BY id")]
-    place = _put_instead(shelf, locations[0])
-    missing = shelf.books / locations[1]
-    missing.unlink()
-    done = undo(shelf, file_mode=mode)
-    assert (done.files, done.changed_files, done.sources) == (len(locations) - 2, 1, len(locations))
-    assert [path for path, what in shelf.tree(ids=True) if what != "folder"] == [os.path.relpath(place, shelf.data_dir)]
-    assert place.read_bytes() == b"with notes of mine"
-    assert shelf.one("SELECT count(*) FROM source") == 0
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_the_collection_itself_is_never_touched(shelf: Shelf, library: Path, mode: str) -> None:
-    table = many_books(library, 1, 20)
-    content = {path: path.read_bytes() for path in library.rglob("*") if path.is_file()}
-    shelf.load(table, target=shelf.using(file_mode=mode))
-    undo(shelf)  # whatever mode is set by now
-    assert {path: path.read_bytes() for path in library.rglob("*") if path.is_file()} == content
-    assert [path for path, what in shelf.tree() if what != "folder"] == []
-
-
-def test_nothing_is_removed_through_a_linked_folder(shelf: Shelf, library: Path, tmp_path: Path) -> None:
-    shelf.load(hashed_table(book_rows(library, 1)))
-    shelf.sql("UPDATE ebook SET cover = base_dir || '/cover.jpg'")
-    (shelf.books / shelf.one("SELECT cover FROM ebook")).touch()
-    (shelf.books / "Author Ann").rename(tmp_path / "elsewhere")
-    (shelf.books / "Author Ann").symlink_to(tmp_path / "elsewhere")
-    done = undo(shelf)
-    assert (done.ebooks, done.files, done.changed_files) == (1, 0, 2)
-    assert len([path for path in (tmp_path / "elsewhere").rglob("*") if not path.is_dir()]) == 2
-
-
-def test_thumbnails_on_another_disk_go_too(shelf: Shelf, library: Path, tmp_path: Path) -> None:
-    (shelf.data_dir / "thumbs").rename(tmp_path / "thumbs")
-    (shelf.data_dir / "thumbs").symlink_to(tmp_path / "thumbs")
-    shelf.load(hashed_table(book_rows(library, 1)))
-    (tmp_path / "thumbs" / f"{shelf.one('SELECT id FROM ebook')}.jpg").touch()
-    (tmp_path / "thumbs" / "7777.jpg").touch()
-    undo(shelf)
-    assert os.listdir(tmp_path / "thumbs") == ["7777.jpg"]
-
-
-# Interruptions
-
-
-def _ends_as_undone(shelf: Shelf, before: tuple[Any, Any], entries: dict[str, Any]) -> None:
-    assert everything(shelf) == before
-    assert journal(shelf) == entries
-
-
-@pytest.mark.parametrize("healer", ["undo", "load"])
-def test_an_undo_killed_before_its_files_went_is_finished_by_the_next(
-    used: Shelf, library: Path, healer: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before, entries = everything(used), journal(used)
-    used.load(many_books(library, 1, 30))
-    with monkeypatch.context() as patch:
-        patch.setattr(BookFolder, "remove_undone", _killed)
-        with pytest.raises(KeyboardInterrupt):
-            undo(used)
-    assert used.exactly() == before[0]
-    assert used.tree(ids=True) != before[1]
-    if healer == "undo":
-        assert undo(used) == Undone()
-    else:
-        used.load(hashed_table([]))
-    _ends_as_undone(used, before, entries)
-
-
-def _killed(*arguments: object) -> int:
-    raise KeyboardInterrupt
-
-
-def test_files_that_got_rows_since_an_undo_was_killed_stay(
-    shelf: Shelf, library: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The application makes a book of the same name: it writes its cover over ours."""
-    shelf.load(hashed_table(book_rows(library, 1)))
-    base_dir = shelf.one("SELECT base_dir FROM ebook")
-    shelf.sql("UPDATE ebook SET cover = base_dir || '/cover.jpg'")
-    (shelf.books / base_dir / "cover.jpg").write_bytes(b"ours")
-    with monkeypatch.context() as patch:
-        patch.setattr(BookFolder, "remove_undone", _killed)
-        with pytest.raises(KeyboardInterrupt):
-            undo(shelf)
-    (shelf.books / base_dir / "cover.jpg").write_bytes(b"theirs")
-    use(shelf, "ebook", title="A Title", language_id=2, base_dir=base_dir, cover=f"{base_dir}/cover.jpg")
-    undo(shelf)
-    assert os.listdir(shelf.books / base_dir) == ["cover.jpg"]
-    assert shelf.placements() == 0
-
-
-@pytest.mark.parametrize("place", ["ebook", "ebook_rating", "bookpipe.book", "bookpipe.placement"])
-def test_an_undo_whose_connection_is_cut_can_be_repeated(used: Shelf, library: Path, place: str) -> None:
-    before, entries = everything(used), journal(used)
-    used.load(many_books(library, 1, 30))
-    mode = "ACCESS EXCLUSIVE" if place == "ebook_rating" else "SHARE"
-    with used.holding(place, mode) as hold, hold.before(undo, used, create_indexes=False) as undoing:
-        hold.kill_loaders()
-        assert isinstance(undoing.exception(), TransientError)
-    undo(used)
-    _ends_as_undone(used, before, entries)
-
-
-@pytest.mark.parametrize("place", ["bookpipe.book", "bookpipe.placement"])
-def test_an_undo_whose_process_is_killed_can_be_repeated(used: Shelf, library: Path, place: str) -> None:
-    before, entries, triggers = everything(used), journal(used), used.triggers()
-    used.load(many_books(library, 1, 30))
-    script = (
-        "import sys; from pathlib import Path; from bookpipe.model.secrets import Secret;"
-        "from bookpipe.targets.mybookshelf2.server import MyBookshelf2;"
-        "from bookpipe.targets.mybookshelf2.undo import undo_partition;"
-        "undo_partition(MyBookshelf2(Secret(sys.argv[1]), Path(sys.argv[2])), 'calibre', 'books-1')"
-    )
-    command = [sys.executable, "-c", script, used.url, str(used.data_dir)]
-    with used.holding(place) as hold, subprocess.Popen(command) as process:
-        hold.wait_for_loader()
-        process.kill()
-        process.wait()
-    undo(used)
-    _ends_as_undone(used, before, entries)
-    assert used.triggers() == triggers
-
-
-def test_undo_and_loads_at_once_take_turns(used: Shelf, library: Path) -> None:
-    before = everything(used)
-    tables = {f"books-{n}": many_books(library, n * 1_000, 40) for n in (1, 2, 3)}
-    for partition, table in tables.items():
-        used.load(table, partition)
-    results = all_at_once(
-        lambda: undo(used, "books-1"), lambda: undo(used, "books-2"), lambda: used.load(tables["books-3"], "books-3"),
-        lambda: undo(used, "books-1"), lambda: undo(used, "books-3", dry_run=True),
-    )  # fmt: skip
-    assert [r for r in results if isinstance(r, BaseException)] == []
-    assert outcomes(used.load(tables["books-3"], "books-3")) == ["existing"] * tables["books-3"].num_rows
-    undo(used, "books-3")
-    assert everything(used) == before
-
-
-# Roles
-
-
-def test_a_role_without_the_right_to_delete_is_told_so(shelf: Shelf, library: Path) -> None:
-    table: pa.Table = many_books(library, 1, 10)
-    shelf.load(table)
-    with psycopg.connect(shelf.superuser_url, autocommit=True) as connection:
-        if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = 'keeper'").fetchone():
-            connection.execute("CREATE ROLE keeper LOGIN PASSWORD 'keeper'")
-        connection.execute(
-            "GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO keeper; GRANT USAGE ON SCHEMA bookpipe TO "
-            "keeper; GRANT ALL ON ALL TABLES IN SCHEMA bookpipe TO keeper; "
-            "GRANT USAGE ON ALL SEQUENCES IN SCHEMA bookpipe TO keeper"
-        )
-    before, entries = everything(shelf), journal(shelf)
-    keeper = Secret(shelf.url.replace("ebooks:ebooks", "keeper:keeper"))
-    with pytest.raises(ConfigError, match="permission denied"):
-        undo(shelf, url=keeper)
-    assert (everything(shelf), journal(shelf)) == (before, entries)
-    shelf.sql("GRANT DELETE ON ALL TABLES IN SCHEMA public TO keeper")
-    assert undo(shelf, url=keeper).ebooks > 0
-    assert look_up(shelf.target, table).filter(pa.compute.field("kind") == "sources").num_rows == 0
-    assert shelf.one("SELECT count(*) FROM ebook") == 0

@@ -43,6 +43,7 @@ class MyBookshelf2:
         """A connection to a checked database, and its journal if there is one. Writes nothing."""
         with self.connect() as connection:
             tables.check_schema(connection)
+            tables.prefer_indexes(connection)
             rights = tables.find_rights(connection)
             journal = Journal(connection, rights) if rights.journal else None
             with translating("looking for the journal"):
@@ -62,6 +63,7 @@ class MyBookshelf2:
                 journal.create()
                 if self.create_indexes and rights.may_index:
                     tables.create_indexes(connection)
+                tables.prefer_indexes(connection)
                 yield Writer(connection, journal, self.folder, rights, user_id)
 
 
