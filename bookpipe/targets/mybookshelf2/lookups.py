@@ -5,6 +5,7 @@ from typing import Any
 
 from bookpipe.model.book_plans import SEPARATOR, Known, author_key, book_key, source_key
 from bookpipe.targets.mybookshelf2.journal import Journal
+from bookpipe.targets.mybookshelf2.tables import whole_tables
 from bookpipe.targets.postgres import Connection, as_array, joined, translating
 
 Name = tuple[str, str | None]
@@ -152,7 +153,7 @@ def named_files(
     """
     if not paths:
         return set()
-    with translating("looking up files"):
+    with translating("looking up files"), whole_tables(connection):
         rows = connection.execute(
             f"SELECT path FROM unnest({as_array('text')}) AS path WHERE path IN "
             "(SELECT location FROM source WHERE id NOT IN (SELECT unnest(%s::bigint[])) UNION ALL "

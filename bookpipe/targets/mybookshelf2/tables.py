@@ -1,6 +1,7 @@
 """The tables of MyBookshelf2 a loader touches, and whether a database has them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from psycopg import errors
@@ -41,6 +42,7 @@ INDEXES = {
 UNDO_INDEXES = {"bookpipe_source_ebook": ("source", "(ebook_id)")}
 
 INDEX_WAIT = "10s"
+_WHOLE_TABLE_WAYS = ("hashjoin", "mergejoin", "seqscan")
 
 INDEX_WAIT = "2s"
 
@@ -169,5 +171,14 @@ def prefer_indexes(connection: Connection) -> None:
             (list(INDEXES),),
         ).fetchone()
         if row and row[0] == len(INDEXES):
-            for way in ("hashjoin", "mergejoin", "seqscan"):
+            for way in _WHOLE_TABLE_WAYS:
                 connection.execute(f"SET enable_{way} = off".encode())
+
+
+@contextmanager
+def whole_tables(connection: Connection) -> Iterator[None]:
+    """A transaction for questions that have no index and read whole tables: what `prefer_indexes` set is undone."""
+    with connection.transaction():
+        for way in _WHOLE_TABLE_WAYS:
+            connection.execute(f"SET LOCAL enable_{way} = on".encode())
+        yield

@@ -128,7 +128,7 @@ def undo_partition(target: MyBookshelf2, pipeline: str, partition: str, *, dry_r
         connection, journal = writer.connection, writer.journal
         if target.create_indexes and writer.rights.may_index and _loads(connection, journal, pipeline, partition):
             tables.create_indexes(connection, tables.UNDO_INDEXES)
-        with translating("undoing the partition"), connection.transaction():
+        with translating("undoing the partition"), tables.whole_tables(connection):
             writer.lock_tables(LOCKED_TABLES)
             removal = _decide(connection, journal, pipeline, partition)
             if not removal.loads:
@@ -147,7 +147,7 @@ def _count(target: MyBookshelf2, pipeline: str, partition: str) -> Undone:
     with target.reading() as (connection, journal):
         if journal is None:
             return Undone()
-        with translating("looking at the partition"), connection.transaction():
+        with translating("looking at the partition"), tables.whole_tables(connection):
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             removal = _decide(connection, journal, pipeline, partition)
         there = target.folder.existing(removal.files)
