@@ -53,7 +53,7 @@ bench: $(INSTALLED) ## Measure against limits (BENCH=calibre for one, BENCH_SCAL
 	$(BIN)/python -m benchmarks $(BENCH)
 
 lock: ## Write requirements.lock anew (needs uv)
-	uv pip compile pyproject.toml --universal --python-version 3.10 --all-extras --generate-hashes --no-header --no-annotate \
+	uv pip compile pyproject.toml --universal --python-version 3.10 --extra dev --generate-hashes --no-header --no-annotate \
 	  --no-emit-index-url --output-file requirements.lock
 
 clean: ## Stop the sandboxes and remove everything that was made

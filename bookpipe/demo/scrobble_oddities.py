@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from bookpipe.model.listens import ListenReason
+from bookpipe.model.rejections import Reason
 
 Record = dict[str, Any]
 # A change of a record, which may return another one instead; and why that is no listen (None: it still is one).
-Oddity = tuple[Callable[[Record], Any], ListenReason | None]
+Oddity = tuple[Callable[[Record], Any], Reason | None]
 
 _FAR = 4_102_444_800  # the year 2100, in seconds since 1970
 
@@ -58,25 +58,25 @@ MALOJA: tuple[Oddity, ...] = (
     (_set("track", "title", "{} \ud83c".format), None),
     (_set("time", str), None),
     (_set("time", lambda time: time + 0.5), None),
-    (_set("track", "artists", []), ListenReason.EMPTY_ARTIST),
-    (_set("track", "artists", ["A •  • B"]), ListenReason.EMPTY_ARTIST),
-    (_set("track", "title", ""), ListenReason.EMPTY_TITLE),
-    (_set("time", 0), ListenReason.BAD_TIME),
-    (_set("time", lambda time: time * 1000), ListenReason.FUTURE_TIME),
-    (_set("track", "title", ["no", "text"]), ListenReason.BAD_RECORD),
-    (_broken('{"time": 1, "track": {"title": nothing}}'), ListenReason.BAD_RECORD),
+    (_set("track", "artists", []), Reason.EMPTY_ARTIST),
+    (_set("track", "artists", ["A •  • B"]), Reason.EMPTY_ARTIST),
+    (_set("track", "title", ""), Reason.EMPTY_TITLE),
+    (_set("time", 0), Reason.BAD_TIME),
+    (_set("time", lambda time: time * 1000), Reason.FUTURE_TIME),
+    (_set("track", "title", ["no", "text"]), Reason.BAD_RECORD),
+    (_broken('{"time": 1, "track": {"title": nothing}}'), Reason.BAD_RECORD),
 )
 _SPOTIFY_SKIPPED: tuple[Oddity, ...] = tuple(
-    (_set("reason_end", end), ListenReason.NOT_FINISHED) for end in ("fwdbtn", "endplay", "fwdbtn", "logout")
+    (_set("reason_end", end), Reason.NOT_FINISHED) for end in ("fwdbtn", "endplay", "fwdbtn", "logout")
 )
 SPOTIFY: tuple[Oddity, ...] = (
     (_repeat, None),
     *_SPOTIFY_SKIPPED,
-    (_set("master_metadata_track_name", None), ListenReason.NOT_A_LISTEN),
+    (_set("master_metadata_track_name", None), Reason.NOT_A_LISTEN),
     *_SPOTIFY_SKIPPED,
     (_set("ms_played", 215_000.5), None),
     *_SPOTIFY_SKIPPED,
-    (_set("ts", None), ListenReason.BAD_TIME),
+    (_set("ts", None), Reason.BAD_TIME),
     *_SPOTIFY_SKIPPED,
 )
 LASTFM: tuple[Oddity, ...] = (
@@ -85,11 +85,11 @@ LASTFM: tuple[Oddity, ...] = (
     (_set("date", "uts", ""), None),
     (_set("mbid", "no MBID"), None),
     (_set("artist", "#text", str.upper), None),
-    (_set("date", None), ListenReason.BAD_TIME),
-    (_set("name", ""), ListenReason.EMPTY_TITLE),
-    (_set("artist", "#text", ""), ListenReason.EMPTY_ARTIST),
-    (_set("date", "uts", "0"), ListenReason.BAD_TIME),
-    (lambda record: record | {"date": None, "@attr": {"nowplaying": "true"}}, ListenReason.NOT_A_LISTEN),
+    (_set("date", None), Reason.BAD_TIME),
+    (_set("name", ""), Reason.EMPTY_TITLE),
+    (_set("artist", "#text", ""), Reason.EMPTY_ARTIST),
+    (_set("date", "uts", "0"), Reason.BAD_TIME),
+    (lambda record: record | {"date": None, "@attr": {"nowplaying": "true"}}, Reason.NOT_A_LISTEN),
 )
 LISTENBRAINZ: tuple[Oddity, ...] = (
     (_repeat, None),
@@ -98,20 +98,20 @@ LISTENBRAINZ: tuple[Oddity, ...] = (
     (_set("track_metadata", "mbid_mapping", None), None),
     (_set("track_metadata", "additional_info", None), None),
     (_set("track_metadata", "artist_name", "Daft Punk feat. Julian Casablancas"), None),
-    (_set("track_metadata", "artist_name", ""), ListenReason.EMPTY_ARTIST),
-    (_set("track_metadata", "track_name", None), ListenReason.EMPTY_TITLE),
-    (_set("listened_at", None), ListenReason.BAD_TIME),
-    (_set("listened_at", _FAR), ListenReason.FUTURE_TIME),
-    (_broken('{"listened_at": 1600000000, "track_metadata": '), ListenReason.BAD_RECORD),
+    (_set("track_metadata", "artist_name", ""), Reason.EMPTY_ARTIST),
+    (_set("track_metadata", "track_name", None), Reason.EMPTY_TITLE),
+    (_set("listened_at", None), Reason.BAD_TIME),
+    (_set("listened_at", _FAR), Reason.FUTURE_TIME),
+    (_broken('{"listened_at": 1600000000, "track_metadata": '), Reason.BAD_RECORD),
 )
 KOITO: tuple[Oddity, ...] = (
     (_repeat, None),
     (_without("client"), None),
     (_set("album", "various_artists", True), None),
     (_set("listened_at", "2024-02-29T12:00:00.25+01:00"), None),
-    (_set("artists", []), ListenReason.EMPTY_ARTIST),
-    (_set("artists", 0, "aliases", []), ListenReason.EMPTY_ARTIST),
-    (_set("track", "aliases", []), ListenReason.EMPTY_TITLE),
-    (_set("listened_at", "0001-01-01T00:00:00Z"), ListenReason.BAD_TIME),
-    (_set("track", 7), ListenReason.BAD_RECORD),
+    (_set("artists", []), Reason.EMPTY_ARTIST),
+    (_set("artists", 0, "aliases", []), Reason.EMPTY_ARTIST),
+    (_set("track", "aliases", []), Reason.EMPTY_TITLE),
+    (_set("listened_at", "0001-01-01T00:00:00Z"), Reason.BAD_TIME),
+    (_set("track", 7), Reason.BAD_RECORD),
 )

@@ -10,9 +10,9 @@ Names and titles are as in the file, untrimmed, except that NULs are dropped and
 bytes are U+FFFD. MBIDs are lower case with hyphens; the nil UUID is null.
 """
 
-from enum import Enum
-
 import pyarrow as pa
+
+from bookpipe.model.rejections import Reason
 
 _TEXTS = pa.list_(pa.string())
 
@@ -49,39 +49,8 @@ LISTENS = pa.schema(
 )
 
 
-class ListenReason(str, Enum):
-    """Reasons a record is not loaded as a listen. The value is stable: it is stored and shown."""
-
-    BAD_RECORD = "bad_record"
-    DAMAGED_FILE = "damaged_file"
-    BAD_TIME = "bad_time"
-    FUTURE_TIME = "future_time"
-    EMPTY_ARTIST = "empty_artist"
-    EMPTY_TITLE = "empty_title"
-    TEXT_TOO_LONG = "text_too_long"
-    NOT_FINISHED = "not_finished"
-    NOT_A_LISTEN = "not_a_listen"
-    OUTSIDE_WINDOW = "outside_window"
-
-    def __str__(self) -> str:
-        return self.value
-
-
 # Nothing is wrong with these records: Koito's own rules, or the user's, pass over them.
-SKIPPED = frozenset({ListenReason.NOT_FINISHED, ListenReason.NOT_A_LISTEN, ListenReason.OUTSIDE_WINDOW})
-
-LISTEN_REASON_HELP: dict[ListenReason, str] = {
-    ListenReason.BAD_RECORD: "the record cannot be read as a listen; the other records of the file are not affected",
-    ListenReason.DAMAGED_FILE: "the file breaks off or is damaged here; what came before is read; download it again",
-    ListenReason.BAD_TIME: "the record has no readable time, or one of 1 January 1970 or earlier: no clock was set",
-    ListenReason.FUTURE_TIME: "the listen is more than a day in the future; correct its time in the source",
-    ListenReason.EMPTY_ARTIST: "the record names no artist, or an artist without a name",
-    ListenReason.EMPTY_TITLE: "the record names no track",
-    ListenReason.TEXT_TOO_LONG: "a name is longer than 2,500 bytes, or there are more names than one listen can have",
-    ListenReason.NOT_FINISHED: "the track was not played to its end; Koito does not import such plays",
-    ListenReason.NOT_A_LISTEN: "a podcast, an audiobook or a track that was just playing; Koito does not import these",
-    ListenReason.OUTSIDE_WINDOW: "the listen is outside of the time window that was asked for",
-}
+SKIPPED = frozenset({Reason.NOT_FINISHED, Reason.NOT_A_LISTEN, Reason.OUTSIDE_WINDOW})
 
 # What Koito (Go's TrimSpace) trims: Unicode's white space. Python's own strip also takes U+001C to U+001F.
 SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))

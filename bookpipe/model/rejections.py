@@ -25,6 +25,18 @@ class Reason(str, Enum):
     TRAVERSING_NAME = "traversing_name"
     BROKEN_LINK = "broken_link"
     BROKEN_SPARSE = "broken_sparse"
+    DAMAGED_FILE = "damaged_file"
+    BAD_TIME = "bad_time"
+    FUTURE_TIME = "future_time"
+    EMPTY_ARTIST = "empty_artist"
+    EMPTY_TITLE = "empty_title"
+    TEXT_TOO_LONG = "text_too_long"
+    NOT_FINISHED = "not_finished"
+    NOT_A_LISTEN = "not_a_listen"
+    OUTSIDE_WINDOW = "outside_window"
+    LIKELY_REFUSED = "likely_refused"
+    REFUSED = "refused"
+    UPLOAD_FAILED = "upload_failed"
 
     def __str__(self) -> str:
         return self.value
@@ -49,6 +61,18 @@ REASON_HELP: dict[Reason, str] = {
     Reason.TRAVERSING_NAME: "the member's name leads out of the shard ('..' or an absolute path); it is not read",
     Reason.BROKEN_LINK: "the member is a hard link to a file that the shard does not have, or that was not loaded",
     Reason.BROKEN_SPARSE: "the member is a sparse file that is too large, or whose map of holes contradicts itself",
+    Reason.DAMAGED_FILE: "the file breaks off or is damaged here; what came before is read; download it again",
+    Reason.BAD_TIME: "the record has no readable time, or one of 1 January 1970 or earlier: no clock was set",
+    Reason.FUTURE_TIME: "the listen is more than a day in the future; correct its time in the source",
+    Reason.EMPTY_ARTIST: "the record names no artist, or an artist without a name",
+    Reason.EMPTY_TITLE: "the record names no track",
+    Reason.TEXT_TOO_LONG: "a name is longer than 2,500 bytes, or there are more names than one listen can have",
+    Reason.NOT_FINISHED: "the track was not played to its end; Koito does not import such plays",
+    Reason.NOT_A_LISTEN: "a podcast, an audiobook or a track that was just playing; Koito does not import these",
+    Reason.OUTSIDE_WINDOW: "the listen is outside of the time window that was asked for",
+    Reason.LIKELY_REFUSED: "the music archive is known to refuse such files by their first bytes; it was not sent",
+    Reason.REFUSED: "the music archive refused the file for good; its own words are in the detail",
+    Reason.UPLOAD_FAILED: "the file could not be uploaded now; the next run of the partition tries it again",
 }
 
 

@@ -83,3 +83,18 @@ def test_each_index_serves_its_question(shelf: Shelf, library: Path, question: s
         connection.execute("SET enable_seqscan = off")
         plan = "\n".join(row[0] for row in connection.execute(f"EXPLAIN {question}".encode()))
     assert index in plan
+
+
+def test_questions_without_an_index_are_planned_as_always(shelf: Shelf, library: Path) -> None:
+    """Look-ups are made to use the indexes; what reads whole tables would take minutes that way."""
+    shelf.load(many_books(library, 1, 5))
+
+    def planned(connection: psycopg.Connection[tuple[str]]) -> list[str]:
+        names = ("enable_hashjoin", "enable_mergejoin", "enable_seqscan")
+        return [connection.execute(f"SHOW {name}".encode()).fetchall()[0][0] for name in names]
+
+    with shelf.target.writing() as writer:
+        assert "off" in planned(writer.connection)
+        with tables.whole_tables(writer.connection):
+            assert planned(writer.connection) == ["on", "on", "on"]
+        assert "off" in planned(writer.connection)

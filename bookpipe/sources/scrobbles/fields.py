@@ -11,7 +11,7 @@ from calendar import timegm
 from functools import lru_cache
 from typing import Any
 
-from bookpipe.model.listens import ListenReason
+from bookpipe.model.rejections import Reason
 
 Record = dict[str, Any]
 
@@ -39,7 +39,7 @@ _RFC3339 = re.compile(
 class UnusableError(Exception):
     """The record cannot become a listen, and why."""
 
-    def __init__(self, reason: ListenReason, detail: str) -> None:
+    def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
@@ -71,7 +71,7 @@ def text(record: Record, name: str) -> str:
         return checked(value, name)
     if value is None:
         return ""
-    raise UnusableError(ListenReason.BAD_RECORD, f"{name} is {type_name(value)}, not a text")
+    raise UnusableError(Reason.BAD_RECORD, f"{name} is {type_name(value)}, not a text")
 
 
 def optional_text(record: Record, name: str) -> str:
@@ -87,7 +87,7 @@ def mapping(record: Record, name: str) -> Record:
         return value
     if value is None:
         return {}
-    raise UnusableError(ListenReason.BAD_RECORD, f"{name} is {type_name(value)}, not an object")
+    raise UnusableError(Reason.BAD_RECORD, f"{name} is {type_name(value)}, not an object")
 
 
 def optional_mapping(record: Record, name: str) -> Record:
@@ -103,10 +103,10 @@ def texts(record: Record, name: str) -> list[str]:
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):  # nearly always
         return [checked(value[0], name)]
     if not isinstance(value, list):
-        raise UnusableError(ListenReason.BAD_RECORD, f"{name} is {type_name(value)}, not a list")
+        raise UnusableError(Reason.BAD_RECORD, f"{name} is {type_name(value)}, not a list")
     for item in value:
         if not (item is None or isinstance(item, str)):
-            raise UnusableError(ListenReason.BAD_RECORD, f"{name} holds {type_name(item)}, not texts only")
+            raise UnusableError(Reason.BAD_RECORD, f"{name} holds {type_name(item)}, not texts only")
     return checked_all([item or "" for item in value], name)
 
 
@@ -127,7 +127,7 @@ def optional_objects(record: Record, name: str) -> list[Record]:
 def checked(value: str, name: str) -> str:
     """The text without NULs, which PostgreSQL cannot store. UnusableError when it is longer than any name."""
     if len(value) > MAX_TEXT // 4 and len(value.encode("utf-8", "surrogatepass")) > MAX_TEXT:
-        raise UnusableError(ListenReason.TEXT_TOO_LONG, f"{name} has {len(value)} characters: {value[:60]}...")
+        raise UnusableError(Reason.TEXT_TOO_LONG, f"{name} has {len(value)} characters: {value[:60]}...")
     return value.replace("\0", "") if "\0" in value else value
 
 
@@ -139,7 +139,7 @@ def checked_all(values: list[str], name: str) -> list[str]:
 
 def check_count(values: list[str], name: str) -> None:
     if len(values) > MAX_NAMES or (len(values) > 20 and sum(map(len, values)) > MAX_NAMES_TEXT):
-        raise UnusableError(ListenReason.TEXT_TOO_LONG, f"{name} has {len(values)} entries")
+        raise UnusableError(Reason.TEXT_TOO_LONG, f"{name} has {len(values)} entries")
 
 
 def unix_seconds(value: Any) -> int | None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from bookpipe.model.listens import ListenReason
+from bookpipe.model.rejections import Reason
 
 CHUNK = 1 << 18  # bytes of one read
 MAX_RECORD = 4 << 20  # characters, of a line bytes; real records have hundreds, rarely more than 64 Ki
@@ -54,7 +54,7 @@ class JsonDamageError(Exception):
 class Problem:
     """Stands in the place of a record that cannot be read."""
 
-    reason: ListenReason
+    reason: Reason
     detail: str
 
 
@@ -79,7 +79,7 @@ class Records(Protocol):
 
 
 _NOTHING = object()
-_TOO_LARGE = Problem(ListenReason.BAD_RECORD, f"it is larger than {MAX_RECORD >> 20} MiB")
+_TOO_LARGE = Problem(Reason.BAD_RECORD, f"it is larger than {MAX_RECORD >> 20} MiB")
 
 
 class _Extent:
@@ -259,7 +259,7 @@ class JsonReader:
             if problem:
                 behind = extent.feed(self._text, self._at + fed)
                 if behind is not None:
-                    return self._end_value(behind, Problem(ListenReason.BAD_RECORD, problem))
+                    return self._end_value(behind, Problem(Reason.BAD_RECORD, problem))
                 fed = len(self._text) - self._at
             if self._ended:
                 raise self._damage("the file ends in the middle of a record")
@@ -313,7 +313,7 @@ class JsonRecords:
                 yield from self._object()
         except JsonDamageError as damage:
             self._inside = False
-            yield Problem(ListenReason.DAMAGED_FILE, str(damage))
+            yield Problem(Reason.DAMAGED_FILE, str(damage))
 
     def _array(self) -> Iterator[Any]:
         if not self._inside:
@@ -339,7 +339,7 @@ class JsonRecords:
             elif char == "{" and self._layout.pages:
                 yield reader.value()
             elif reader.value() is not None:
-                yield Problem(ListenReason.BAD_RECORD, f"{key!r} holds no list")
+                yield Problem(Reason.BAD_RECORD, f"{key!r} holds no list")
 
     def _pages(self) -> Iterator[Any]:
         reader = self._reader
@@ -406,9 +406,9 @@ class JsonLines:
         try:
             return _decode_whole(text)
         except RecursionError:
-            return Problem(ListenReason.BAD_RECORD, "it is nested too deeply")
+            return Problem(Reason.BAD_RECORD, "it is nested too deeply")
         except ValueError as error:
-            return Problem(ListenReason.BAD_RECORD, f"it is no JSON ({getattr(error, 'msg', error)})")
+            return Problem(Reason.BAD_RECORD, f"it is no JSON ({getattr(error, 'msg', error)})")
 
 
 def _byte_length(text: str) -> int:

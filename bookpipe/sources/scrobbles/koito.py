@@ -7,7 +7,8 @@ own primary flags, Koito's importer makes nothing: the order of the lists decide
 from typing import Any
 
 from bookpipe.model.errors import TerminalError
-from bookpipe.model.listens import ListenReason, trim
+from bookpipe.model.listens import trim
+from bookpipe.model.rejections import Reason
 from bookpipe.sources.scrobbles.fields import (
     Record,
     UnusableError,
@@ -80,7 +81,7 @@ def parse(record: Record) -> tuple[Any, ...]:
     named = [_aliases(artist) for artist in artists]
     names = [name for name, _ in named]
     if not all(map(trim, names)):
-        raise UnusableError(ListenReason.EMPTY_ARTIST, f"one of the artists {names!r} has no primary name")
+        raise UnusableError(Reason.EMPTY_ARTIST, f"one of the artists {names!r} has no primary name")
     return (
         time and time[0],
         time[1] if time else 0,
@@ -105,9 +106,9 @@ def parse(record: Record) -> tuple[Any, ...]:
 def _artists(record: Record) -> list[Record]:
     artists = field(record, "artists") or []
     if not isinstance(artists, list):
-        raise UnusableError(ListenReason.BAD_RECORD, f"artists is {type_name(artists)}, not a list")
+        raise UnusableError(Reason.BAD_RECORD, f"artists is {type_name(artists)}, not a list")
     if not all(isinstance(artist, dict) for artist in artists):
-        raise UnusableError(ListenReason.BAD_RECORD, "artists holds something else than objects")
+        raise UnusableError(Reason.BAD_RECORD, "artists holds something else than objects")
     check_count([""] * len(artists), "artists")
     return artists
 

@@ -7,7 +7,7 @@ page with one track may hold it without a list around it.
 import re
 from typing import Any
 
-from bookpipe.model.listens import ListenReason
+from bookpipe.model.rejections import Reason
 from bookpipe.sources.scrobbles.fields import (
     Record,
     field,
@@ -65,7 +65,7 @@ def parse(record: Record) -> tuple[Any, ...]:
         optional_text(album, "#text") or title,
         mbid(record, "mbid"),
         mbid(album, "mbid"),
-        ListenReason.NOT_A_LISTEN.value if playing else None,
+        Reason.NOT_A_LISTEN.value if playing else None,
     )
 
 

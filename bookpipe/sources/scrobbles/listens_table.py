@@ -8,7 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from bookpipe.model.listens import LISTENS, ListenReason
+from bookpipe.model.listens import LISTENS
+from bookpipe.model.rejections import Reason
 from bookpipe.sources.scrobbles.fields import Record, UnusableError, type_name
 from bookpipe.sources.scrobbles.json_stream import Problem
 
@@ -17,7 +18,7 @@ MAX_DETAIL = 300  # characters
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
-Outcome = tuple[ListenReason, str]
+Outcome = tuple[Reason, str]
 
 
 class ListenRows:
@@ -81,29 +82,29 @@ class ListenRows:
                 reason, details[n] = _describe(artist, title, seconds)
                 reasons[n] = reason.value
             elif 0 < seconds < after or seconds > before > 0:
-                reasons[n] = ListenReason.OUTSIDE_WINDOW.value
+                reasons[n] = Reason.OUTSIDE_WINDOW.value
         return reasons, details
 
 
 def _unusable(record: Any) -> UnusableError:
     if isinstance(record, Problem):
         return UnusableError(record.reason, record.detail)
-    return UnusableError(ListenReason.BAD_RECORD, f"it is {type_name(record)}, not an object")
+    return UnusableError(Reason.BAD_RECORD, f"it is {type_name(record)}, not an object")
 
 
 def _describe(artist: str, title: str, seconds: int | None) -> Outcome:
     """What is wrong with a listen that has no artist, no title, or a time of long ago or of the future."""
     if not artist:
-        return ListenReason.EMPTY_ARTIST, "the record names no artist"
+        return Reason.EMPTY_ARTIST, "the record names no artist"
     if not title:
-        return ListenReason.EMPTY_TITLE, "the record names no track"
+        return Reason.EMPTY_TITLE, "the record names no track"
     if seconds is None:
-        return ListenReason.BAD_TIME, "the record's time is missing or cannot be read"
+        return Reason.BAD_TIME, "the record's time is missing or cannot be read"
     if seconds < DAY:
-        return ListenReason.BAD_TIME, f"{seconds} seconds after 1970 is no time a listen can have"
+        return Reason.BAD_TIME, f"{seconds} seconds after 1970 is no time a listen can have"
     if seconds >= 10**11:
-        return ListenReason.FUTURE_TIME, f"{seconds} seconds after 1970 is far away; these may be milliseconds"
-    return ListenReason.FUTURE_TIME, f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+        return Reason.FUTURE_TIME, f"{seconds} seconds after 1970 is far away; these may be milliseconds"
+    return Reason.FUTURE_TIME, f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _array(values: Any, kind: pa.DataType) -> pa.Array:

@@ -7,7 +7,8 @@ likes to list artists as ["feature", "main • feature"], and Koito has a rule t
 from collections.abc import Iterator
 from typing import Any
 
-from bookpipe.model.listens import ListenReason, fold_name, trim
+from bookpipe.model.listens import fold_name, trim
+from bookpipe.model.rejections import Reason
 from bookpipe.sources.scrobbles.fields import (
     Record,
     UnusableError,
@@ -62,7 +63,7 @@ def split_artists(artists: list[str]) -> tuple[str, list[str]]:
         artists = [artists[joined], *artists[:joined], *artists[joined + 1 :]]
         names = list(_unique(name for artist in artists for name in artist.split(_BULLET)))
     if not all(map(trim, names)):
-        raise UnusableError(ListenReason.EMPTY_ARTIST, f"one of the artists {artists!r} has no name")
+        raise UnusableError(Reason.EMPTY_ARTIST, f"one of the artists {artists!r} has no name")
     return artists[0], names
 
 

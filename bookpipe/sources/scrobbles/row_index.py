@@ -16,7 +16,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bookpipe.model.listens import ListenReason
+from bookpipe.model.rejections import Reason
 from bookpipe.sources.scrobbles.export_file import Export, MemberStream, OpenFile, reopen
 from bookpipe.sources.scrobbles.json_stream import ByteStream, Problem, Records, StreamDamageError
 
@@ -74,7 +74,7 @@ class _MemberRecords:
             self._stream.finish()
         except StreamDamageError as damage:
             self._damaged = True
-            yield Problem(ListenReason.DAMAGED_FILE, str(damage))
+            yield Problem(Reason.DAMAGED_FILE, str(damage))
 
     def resume_offset(self) -> int | None:
         return None if self._damaged else self._records.resume_offset()

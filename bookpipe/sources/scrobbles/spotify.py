@@ -6,7 +6,7 @@ audiobooks have no track name. Files of videos have the same shape, but Koito pa
 
 from typing import Any
 
-from bookpipe.model.listens import ListenReason
+from bookpipe.model.rejections import Reason
 from bookpipe.sources.scrobbles.fields import Record, field, optional_text, rfc3339, text, whole_number
 from bookpipe.sources.scrobbles.json_stream import ByteStream, JsonRecords, Layout, Records
 
@@ -29,9 +29,9 @@ def parse(record: Record) -> tuple[Any, ...]:
     artist = text(record, "master_metadata_album_artist_name")
     reason = None
     if optional_text(record, "reason_end") != "trackdone":
-        reason = ListenReason.NOT_FINISHED.value
+        reason = Reason.NOT_FINISHED.value
     elif not title or not artist:
-        reason = ListenReason.NOT_A_LISTEN.value
+        reason = Reason.NOT_A_LISTEN.value
     time = rfc3339(field(record, "ts"))
     return (
         time and time[0],

@@ -59,6 +59,8 @@ def test_a_book_of_any_letters_comes_back(extension: str, book: BookText) -> Non
 def test_an_fb2_in_any_encoding_comes_back(encoding: str, book: BookText) -> None:
     from bookpipe.demo.ebook_files import make_fb2  # noqa: PLC0415
 
+    # Shift JIS has one byte for the yen sign and the backslash: which of them it was cannot come back.
+    assume(book.title.encode(encoding, "xmlcharrefreplace").decode(encoding).count("\\") == book.title.count("\\"))
     # An encoding of 256 characters whose bytes happen to be UTF-8 is taken for that: real texts are longer.
     data = make_fb2(replace(book, body="Žluťoučký kůň. Жёлтый конь. " * 20), encoding)
     assert read("fb2", data).title == clean_text(book.title, MAX_TITLE)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bookpipe.model.listens import ListenReason, fold_name, trim
+from bookpipe.model.listens import fold_name, trim
+from bookpipe.model.rejections import Reason
 from bookpipe.sources.scrobbles.fields import (
     MAX_TEXT,
     NIL_MBID,
@@ -148,7 +149,7 @@ def test_keys_match_in_any_case_when_the_expected_one_is_missing() -> None:
 def test_a_needed_text_of_the_wrong_type_makes_the_record_unusable(value: Any) -> None:
     with pytest.raises(UnusableError, match="title is") as caught:
         text({"title": value}, "title")
-    assert caught.value.reason is ListenReason.BAD_RECORD
+    assert caught.value.reason is Reason.BAD_RECORD
     assert optional_text({"title": value}, "title") == ""
 
 
@@ -178,7 +179,7 @@ def test_nuls_are_dropped() -> None:
 def test_a_name_longer_than_postgresql_can_index_is_refused(record: dict[str, Any]) -> None:
     with pytest.raises(UnusableError) as caught:
         text(record, "title")
-    assert caught.value.reason is ListenReason.TEXT_TOO_LONG
+    assert caught.value.reason is Reason.TEXT_TOO_LONG
     assert text({"title": record["title"][: MAX_TEXT // 3]}, "title")
 
 
@@ -186,7 +187,7 @@ def test_more_names_than_any_listen_has_are_refused() -> None:
     for names in (["x"] * 501, ["x" * 2_500] * 21):
         with pytest.raises(UnusableError) as caught:
             texts({"artists": names}, "artists")
-        assert caught.value.reason is ListenReason.TEXT_TOO_LONG
+        assert caught.value.reason is Reason.TEXT_TOO_LONG
     assert len(texts({"artists": ["x"] * 500}, "artists")) == 500
 
 

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from bookpipe.demo import scrobble_exports as made
 from bookpipe.model.errors import BookpipeError, TerminalError
-from bookpipe.model.listens import ListenReason
+from bookpipe.model.rejections import Reason
 from bookpipe.sources.scrobbles import count_rows, open_export, read_listens
 from bookpipe_tests.sources.scrobbles.reading import NOW, TIME, outcomes, read_all, read_bytes, zip_bytes
 
 GOOD = '{"time": 1600000000, "track": {"title": "T", "artists": ["A"]}}'
-REASONS = {reason.value for reason in ListenReason} | {None}
+REASONS = {reason.value for reason in Reason} | {None}
 FRAGMENTS = (
     b'{ } [ ] , " \\ null NaN -1e999 true [] {} ", \\ud800 \xed\xa0\x80 \xef\xbb\xbf \0 99999999999999999999'.split(
         b" "

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bookpipe.model.listens import ListenReason
+from bookpipe.model.rejections import Reason
 from bookpipe.sources.scrobbles import json_stream
 from bookpipe.sources.scrobbles.json_stream import (
     CHUNK,
@@ -114,14 +114,14 @@ def test_what_is_before_a_break_is_read_and_the_break_is_told(values: list[Any],
     cut = data.draw(st.integers(1, len(whole) - 1))
     *found, last = records(whole[:cut], ARRAY, data.draw(st.integers(1, 20)))
     assert isinstance(last, Problem)
-    assert last.reason is ListenReason.DAMAGED_FILE
+    assert last.reason is Reason.DAMAGED_FILE
     assert "ends" in last.detail
     assert all(a == b or str(b).startswith(str(a)) for a, b in zip(found, values, strict=False))
     assert len(found) <= len(values)
 
 
-BAD = ListenReason.BAD_RECORD
-DAMAGED = ListenReason.DAMAGED_FILE
+BAD = Reason.BAD_RECORD
+DAMAGED = Reason.DAMAGED_FILE
 
 
 @pytest.mark.parametrize(

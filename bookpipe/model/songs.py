@@ -1,0 +1,40 @@
+"""One row for each audio file of a batch: where it is, what its bytes are and what the music archive is told of it."""
+
+import pyarrow as pa
+
+AUDIO_FILES = pa.schema(
+    [
+        pa.field("item", pa.int64(), nullable=False),  # place in the batch, counted from 1
+        pa.field("path", pa.binary(), nullable=False),  # under the music folder, as the file system spells it
+        pa.field("size", pa.int64()),  # bytes
+        pa.field("mtime_ns", pa.int64()),
+        pa.field("md5", pa.string()),  # lower-case hex
+        pa.field("content_type", pa.string()),  # what is declared, and sent with the bytes
+        pa.field("sniffed_type", pa.string()),  # what the archive will take the first bytes for
+        pa.field("filename", pa.string()),  # valid Unicode, at most 255 characters
+        pa.field("title", pa.string()),
+        pa.field("artist", pa.string()),
+        pa.field("album", pa.string()),
+        pa.field("genre", pa.string()),
+        pa.field("track_number", pa.int32()),
+        pa.field("duration", pa.int32()),  # seconds
+        pa.field("reason", pa.string()),  # null = still on its way
+        pa.field("detail", pa.string()),
+    ]
+)
+
+# How each file of a batch ended.
+SONG_OUTCOMES = pa.schema(
+    [
+        pa.field("item", pa.int64(), nullable=False),
+        pa.field("path", pa.binary(), nullable=False),
+        pa.field("outcome", pa.string(), nullable=False),  # inserted, existing or rejected
+        pa.field("reason", pa.string()),
+        pa.field("detail", pa.string()),
+        pa.field("song_id", pa.int64()),
+        pa.field("size", pa.int64()),
+        pa.field("md5", pa.string()),
+        pa.field("sent_bytes", pa.int64(), nullable=False),  # 0 when nothing had to be sent
+        pa.field("processing_error", pa.string()),  # the archive has the song and could not process it
+    ]
+)
