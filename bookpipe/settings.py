@@ -7,6 +7,7 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,43 @@ def _file_mode(name: str, value: str) -> str:
     return value
 
 
+def _strategy(name: str, value: str) -> str:
+    if value not in ("auto", "direct", "multipart"):
+        raise ConfigError(f"{name} is {value!r}; it must be auto, direct or multipart.")
+    return value
+
+
+def _web_address(name: str, value: str) -> str | None:
+    if value and not value.startswith(("http://", "https://")):
+        raise ConfigError(f"{name} is no http:// or https:// address.")
+    return value.rstrip("/") or None
+
+
+def parse_time(name: str, value: str, *, end: bool = False) -> int | None:
+    """Seconds since 1970 of a date, a date and time (UTC unless it says otherwise), or seconds. A date without a time
+    is its first second, or with `end` its last one. None for ''; ConfigError naming the setting for anything else."""
+    if not value:
+        return None
+    if value.isascii() and value.isdigit():
+        return int(value)
+    try:
+        moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
+    except ValueError:
+        raise ConfigError(f"{name} is {value!r}; it must be a date such as 2025-12-31, or a time in UTC.") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    seconds = int(moment.timestamp())
+    return seconds + 86_399 if end and len(value) == len("2025-12-31") else seconds
+
+
+def _time(name: str, value: str) -> int | None:
+    return parse_time(name, value)
+
+
+def _end_time(name: str, value: str) -> int | None:
+    return parse_time(name, value, end=True)
+
+
 def _state(name: str, value: str) -> Path | None:
     if value and not value.startswith("sqlite:///"):
         raise ConfigError(f"{name} is not a sqlite:///absolute/path.sqlite URL.")
@@ -83,6 +121,16 @@ SETTINGS: tuple[Setting, ...] = (
         "BOOKPIPE_TAR_DIR", "tar_dir", "", _path,
         "Folder of tar shards of ebooks (.tar, .tar.gz, .tar.xz, .tar.zst, or folders). They are only ever read.",
         "/srv/shards",
+    ),
+    Setting(
+        "BOOKPIPE_SCROBBLE_DIR", "scrobble_dir", "", _path,
+        "Folder of exports of scrobbles: Maloja, Spotify (files or the whole zip), Last.fm, ListenBrainz, Koito.",
+        "/srv/scrobbles",
+    ),
+    Setting(
+        "BOOKPIPE_MUSIC_DIR", "music_dir", "", _path,
+        "Folder of audio files for the music archive, with subfolders. It is only ever read.",
+        "/srv/music",
     ),
     Setting(
         "BOOKPIPE_MYBOOKSHELF2_URL", "mybookshelf2_url", "", _secret,
@@ -109,7 +157,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "BOOKPIPE_BATCH_SIZE", "batch_size", "10000", _positive,
-        "Book ids in one partition. Partitions that are registered already keep theirs.",
+        "Book ids, listens or audio files in one partition. Partitions that are registered already keep theirs.",
     ),
     Setting(
         "BOOKPIPE_WORKERS", "workers", "2", _positive,
@@ -144,6 +192,61 @@ SETTINGS: tuple[Setting, ...] = (
         "Create four extra indexes (bookpipe_*) that keep the cost of a batch flat as the database grows.",
     ),
     Setting(
+        "BOOKPIPE_KOITO_URL", "koito_url", "", _secret,
+        "Koito's database: sqlite:////absolute/path/koito.db (Koito 0.2 and later) or postgresql://... (Koito 0.1).",
+        "sqlite:////srv/koito/koito.db",
+    ),
+    Setting(
+        "BOOKPIPE_KOITO_USER_ID", "koito_user_id", "1", _positive,
+        "Id of the Koito user whose listens these are. Koito's own importer knows only user 1.",
+    ),
+    Setting(
+        "BOOKPIPE_KOITO_LOOKUP_CACHE", "koito_lookup_cache", "true", _flag,
+        "Remember in Koito's database what each input was resolved to, so that merges and renames made in Koito stick. "
+        "false: strictly Koito's own rules.",
+    ),
+    Setting(
+        "BOOKPIPE_KOITO_ARTIST_SEPARATORS", "koito_artist_separators", r"\s+·\s+", _text,
+        "Regular expressions that split an artist string, joined by ;; (Koito's KOITO_ARTIST_SEPARATORS_REGEX).",
+    ),
+    Setting(
+        "BOOKPIPE_IMPORT_AFTER", "import_after", "", _time,
+        "Load only listens of this time or later: a date, a date and time (UTC), or seconds since 1970.",
+        "2020-01-01",
+    ),
+    Setting(
+        "BOOKPIPE_IMPORT_BEFORE", "import_before", "", _end_time,
+        "Load only listens of this time or earlier; a date means its end.",
+        "2025-12-31",
+    ),
+    Setting(
+        "BOOKPIPE_ARCHIVE_URL", "archive_url", "", _web_address,
+        "Address of the music archive.",
+        "https://archive.example.org",
+    ),
+    Setting(
+        "BOOKPIPE_ARCHIVE_EMAIL", "archive_email", "", _text,
+        "Email of an archive user with the role moderator or admin.",
+        "me@example.org",
+    ),
+    Setting(
+        "BOOKPIPE_ARCHIVE_PASSWORD", "archive_password", "", _secret,
+        "Password of that user.",
+        "secret",
+    ),
+    Setting(
+        "BOOKPIPE_ARCHIVE_STRATEGY", "archive_strategy", "auto", _strategy,
+        "How files are sent: auto asks the archive, direct (reserve, put, commit) or multipart.",
+    ),
+    Setting(
+        "BOOKPIPE_ARCHIVE_CONCURRENCY", "archive_concurrency", "16", _positive,
+        "Most uploads at a time; how many there really are follows what the server takes.",
+    ),
+    Setting(
+        "BOOKPIPE_ARCHIVE_SKIP_LIKELY_REFUSED", "skip_likely_refused", "false", _flag,
+        "Do not send files of kinds the archive is known to refuse (WAV, Opus, WMA, some M4A); true: reject them here.",
+    ),
+    Setting(
         "BOOKPIPE_STATE_URL", "state", "", _state,
         "Digest cache and rejections; empty: bookpipe/state.sqlite under DAGSTER_HOME (or under ./dagster_home).",
         "sqlite:////srv/bookpipe/state.sqlite",
@@ -157,6 +260,8 @@ class Settings:
 
     calibre_library: Path | None
     tar_dir: Path | None
+    scrobble_dir: Path | None
+    music_dir: Path | None
     mybookshelf2_url: Secret | None
     mybookshelf2_data_dir: Path | None
     mybookshelf2_user: str
@@ -171,6 +276,18 @@ class Settings:
     create_genres: bool
     load_books_without_files: bool
     create_indexes: bool
+    koito_url: Secret | None
+    koito_user_id: int
+    koito_lookup_cache: bool
+    koito_artist_separators: str
+    import_after: int | None
+    import_before: int | None
+    archive_url: str | None
+    archive_email: str
+    archive_password: Secret | None
+    archive_strategy: str
+    archive_concurrency: int
+    skip_likely_refused: bool
     state: Path | None
     home: Path
 
@@ -185,6 +302,11 @@ class Settings:
     @property
     def state_path(self) -> Path:
         return self.state or self.home / "bookpipe" / "state.sqlite"
+
+    @property
+    def index_dir(self) -> Path:
+        """Where it is kept how exports of scrobbles divide into records; may be deleted."""
+        return self.home / "bookpipe" / "scrobbles"
 
     @property
     def parquet_dir(self) -> Path:

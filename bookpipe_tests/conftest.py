@@ -7,10 +7,16 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg import sql
 
 from bookpipe.demo.embedded_server import ServerInfo, delete_server, start_server
 from bookpipe.demo.mybookshelf2_database import create_mybookshelf2
+
+# The same examples in every run, so that what passed here passes elsewhere. To look for new ones:
+# pytest --hypothesis-profile=default
+settings.register_profile("repeatable", derandomize=True, deadline=None, print_blob=True)
+settings.load_profile("repeatable")
 
 _TEMPLATE = "mybookshelf2_template"
 _numbers = count(1)

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -112,18 +113,28 @@ def _load(
 
 @load.command("calibre")
 @_load_options
-def load_calibre(
-    workers: int | None, limit: int | None, partitions: tuple[str, ...], again: bool, dry_run: bool
-) -> None:
+def load_calibre(**options: Any) -> None:
     """Load the Calibre library's missing partitions into MyBookshelf2."""
-    _load("calibre", workers, limit, partitions, again, dry_run)
+    _load("calibre", **options)
 
 
 @load.command("tars")
 @_load_options
-def load_tars(workers: int | None, limit: int | None, partitions: tuple[str, ...], again: bool, dry_run: bool) -> None:
+def load_tars(**options: Any) -> None:
     """Load the missing tar shards of ebooks into MyBookshelf2."""
-    _load("tars", workers, limit, partitions, again, dry_run)
+    _load("tars", **options)
+
+
+@load.command("scrobbles")
+@_load_options
+@click.option("--after", metavar="DATE", help="Only listens of this day or later; default BOOKPIPE_IMPORT_AFTER.")
+@click.option("--before", metavar="DATE", help="Only listens up to the end of this day; default BOOKPIPE_IMPORT_BEFORE.")
+def load_scrobbles(after: str | None, before: str | None, **options: Any) -> None:
+    """Load the missing batches of exports of scrobbles into Koito, in their order."""
+    for name, value in (("BOOKPIPE_IMPORT_AFTER", after), ("BOOKPIPE_IMPORT_BEFORE", before)):
+        if value is not None:
+            os.environ[name] = value  # the workers read their settings from the environment
+    _load("scrobbles", **options)
 
 
 @main.command()

@@ -63,7 +63,8 @@ def load_pipeline(
         if not keys:
             console.print("Nothing to load: every partition of the source is loaded.")
             return LoadSummary(total=0)
-        pool = WorkerPool(name, min(workers or settings.workers, len(keys)))
+        at_once = 1 if pipeline.in_order else min(workers or settings.workers, len(keys))
+        pool = WorkerPool(name, at_once)
         try:
             return _run(pool, keys, instance, console)
         finally:

@@ -88,8 +88,8 @@ class WorkerPool:
     ) -> LoadSummary:
         """Run every partition once. `on_death` is called with the key whose worker died without an answer.
 
-        An interrupt (Ctrl-C or TERM) stops giving out partitions and waits for the running ones; a second one
-        kills the workers, whose transactions are rolled back.
+        An interrupt (Ctrl-C or TERM) stops giving out partitions and asks the running ones to end in good order; a
+        second one kills the workers, whose transactions are rolled back.
         """
         summary = LoadSummary(total=len(keys))
         waiting = list(reversed(keys))
@@ -142,9 +142,11 @@ class WorkerPool:
 @contextmanager
 def _interrupts(summary: LoadSummary, workers: list[_Worker]) -> Iterator[None]:
     def stop(_number: int, _frame: FrameType | None) -> None:
-        if summary.stopping:
-            for worker in workers:
+        for worker in workers:
+            if summary.stopping:
                 worker.process.kill()
+            else:
+                worker.process.terminate()  # workers take it as a request
         summary.stopping = True
 
     before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}

@@ -19,6 +19,7 @@ from bookpipe.definitions import defs
 from bookpipe.defs.pipelines import PIPELINES
 from bookpipe.defs.progress import materialized_numbers
 from bookpipe.model.counts import LoadCounts
+from bookpipe.runtime.stopping import stop_requested
 
 # The parent shows progress; every event is in the instance, where the UI and `bookpipe status` read it.
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -37,9 +38,10 @@ class PartitionResult:
 
 def work(pipe: Connection, pipeline_name: str) -> None:
     """Take partition keys from `pipe` until None comes, answering each with a PartitionResult."""
-    # The parent decides what an interrupt means; a worker finishes the partition it has.
+    # The parent decides what an interrupt means. It sends TERM when no more is wanted: a partition that takes seconds is
+    # finished, a longer one ends in good order where it is.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: stop_requested.set())
     _die_with_parent()
     pipeline = PIPELINES[pipeline_name]
     job = defs.resolve_job_def(pipeline.job_name)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import dagster as dg
 
 from bookpipe.model.errors import BookpipeError, TerminalError, TransientError
+from bookpipe.runtime.stopping import StoppedError
 
 ERROR_TAG = "bookpipe/error"
 TERMINAL = "terminal"
@@ -36,5 +37,5 @@ def explained(context: dg.OpExecutionContext) -> Iterator[None]:
         raise dg.Failure(
             description=str(error),
             metadata={"kind": kind, "error": type(error).__name__},
-            allow_retries=kind == "transient",
+            allow_retries=kind == "transient" and not isinstance(error, StoppedError),
         ) from error

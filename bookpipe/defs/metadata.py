@@ -1,6 +1,6 @@
 """What a materialization says about itself: numbers Dagster plots over partitions, and tables for people."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
@@ -42,3 +42,11 @@ def load_metadata(counts: LoadCounts, seconds: Mapping[str, float]) -> dict[str,
     for phase, s in seconds.items():
         found[f"seconds_{phase}"] = dg.MetadataValue.float(round(s, 3))
     return found
+
+
+def counts_table(what: str, counted: str, rows: Sequence[tuple[str, int]]) -> dg.TableMetadataValue:
+    """A small table of names and numbers, as given."""
+    return dg.MetadataValue.table(
+        [dg.TableRecord({what: name, counted: n}) for name, n in rows],
+        schema=dg.TableSchema(columns=[dg.TableColumn(what, "string"), dg.TableColumn(counted, "int")]),
+    )

@@ -15,8 +15,10 @@ from bookpipe.sources.tar_shards import Shard
 
 calibre_batches = dg.DynamicPartitionsDefinition(name="calibre_batches")
 tar_shards = dg.DynamicPartitionsDefinition(name="tar_shards")
+scrobble_batches = dg.DynamicPartitionsDefinition(name="scrobble_batches")
 
 _BOOKS_KEY = re.compile(r"books-(\d{7,})-(\d{7,})")
+_LISTENS_KEY = re.compile(r"([A-Za-z0-9_-]+)-(\d{7,})-(\d{7,})")
 
 
 def books_key(first: int, last: int) -> str:
@@ -112,3 +114,56 @@ def check_shard_key(shards: Mapping[str, Shard], instance: dg.DagsterInstance, k
         )
     register(instance, tar_shards, [key])
     return shards[key]
+
+
+def listens_key(export: str, first: int, last: int) -> str:
+    return f"{export}-{first:07d}-{last:07d}"
+
+
+def parse_listens_key(key: str) -> tuple[str, int, int]:
+    """Key of the export, first and last record; PartitionError for anything `listens_key` would not have made."""
+    match = _LISTENS_KEY.fullmatch(key)
+    export, first, last = (match[1], int(match[2]), int(match[3])) if match else ("", 0, 0)
+    if not 0 < first <= last or listens_key(export, first, last) != key:
+        raise PartitionError(
+            f"{key!r} is no partition of an export of scrobbles: keys look like "
+            f"{listens_key('maloja-1a2b3c4d', 1, 10_000)}. `bookpipe discover` registers and lists them."
+        )
+    return export, first, last
+
+
+def find_listen_batches(
+    exports: Mapping[str, int], registered: Iterable[str], batch_size: int
+) -> dict[str, tuple[str, int, int]]:
+    """Every partition of some exports (key -> records), registered or not: key -> (export, first, last record).
+
+    In the order of the exports, and of the records in them. What is in an export never changes: one that does has
+    another key.
+    """
+    covered: dict[str, list[tuple[int, int]]] = {}
+    for key in registered:
+        export, first, last = parse_listens_key(key)
+        covered.setdefault(export, []).append((first, last))
+    found = {}
+    for export, rows in exports.items():
+        parts = sorted(covered.get(export, ()))
+        for low in range(1, rows + 1, batch_size):
+            parts += _uncovered(low, min(low + batch_size - 1, rows), sorted(covered.get(export, ())))
+        found.update({listens_key(export, first, last): (export, first, last) for first, last in sorted(parts)})
+    return found
+
+
+def check_listens_key(
+    instance: dg.DagsterInstance, key: str, batches: Mapping[str, tuple[str, int, int]]
+) -> tuple[str, int, int]:
+    """The records of a partition, registered now if it was not; PartitionError for a key that the exports do not
+    have, before any side effect."""
+    export, first, last = parse_listens_key(key)
+    if key not in batches:
+        near = ", ".join(list(batches)[:3]) or "none"
+        raise PartitionError(
+            f"BOOKPIPE_SCROBBLE_DIR has no partition {key!r} (it has {near}{' ...' if len(batches) > 3 else ''}). An "
+            "export that changed has other keys: `bookpipe discover` registers and lists them."
+        )
+    register(instance, scrobble_batches, [key])
+    return export, first, last

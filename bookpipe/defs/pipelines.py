@@ -29,6 +29,7 @@ class Pipeline:
     assets: tuple[dg.AssetsDefinition, ...]
     configured: Callable[[Settings], bool]
     find: Callable[[Settings, dg.DagsterInstance], dict[str, str]]
+    in_order: bool = False  # partitions are loaded one after the other, in the order in which they are found
 
     @property
     def job_name(self) -> str:

@@ -96,3 +96,17 @@ OUTCOMES = pa.schema(
         pa.field("location", pa.string()),
     ]
 )
+
+# How each record of a batch of listens ended.
+LISTEN_OUTCOMES = pa.schema(
+    [
+        pa.field("origin", pa.string(), nullable=False),
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("outcome", pa.string(), nullable=False),
+        pa.field("reason", pa.string()),
+        pa.field("detail", pa.string()),
+        pa.field("listened_at", pa.int64()),
+        pa.field("artist", pa.string()),
+        pa.field("title", pa.string()),
+    ]
+)

@@ -1,8 +1,6 @@
 """Hashed book files -> MyBookshelf2: look up, resolve, place and insert. Shared by every source of books."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -11,6 +9,7 @@ from bookpipe.model.book_plans import BookPlan, Content, KeptSource, Known, Plac
 from bookpipe.model.counts import LoadCounts
 from bookpipe.model.rejections import Reason, Rejection
 from bookpipe.model.schemas import OUTCOMES
+from bookpipe.pipelines.seconds import Phases
 from bookpipe.resolve.book_paths import BookPath, book_path, free_location, settle_path
 from bookpipe.resolve.books import Batch, BookOptions, plan_books
 from bookpipe.targets.mybookshelf2 import lookups
@@ -24,21 +23,6 @@ Contents = Sequence[Content | None]  # one for each row of a batch: bytes that a
 AtCommit = Callable[[Connection, Journal, pa.Table], None]  # with the batch's OUTCOMES, in its transaction
 
 ATTEMPTS = 5  # at a batch whose names or rows the application takes while it is written
-
-
-@dataclass
-class Phases:
-    """Seconds by phase."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def timed(self, phase: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
 
 
 @dataclass(frozen=True)

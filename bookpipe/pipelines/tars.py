@@ -21,6 +21,7 @@ from bookpipe.model.counts import LoadCounts
 from bookpipe.model.errors import ConfigError, TerminalError, TransientError
 from bookpipe.model.rejections import Reason, Rejection
 from bookpipe.pipelines import books
+from bookpipe.pipelines.seconds import Phases
 from bookpipe.pipelines.shard_rows import ChunkHasher, FindMembers, HashedChunk
 from bookpipe.resolve.books import BookOptions
 from bookpipe.runtime.progress import NoProgress, Progress
@@ -346,7 +347,7 @@ class _Load:
 
     def _prepare(self, chunks: Iterator[Chunk], hasher: ChunkHasher) -> _Prepared | None:
         """The next chunk, hashed and looked up; None at the end."""
-        phases = books.Phases()
+        phases = Phases()
         try:
             with phases.timed("read"):
                 chunk = next(chunks, None)

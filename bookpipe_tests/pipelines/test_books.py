@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from bookpipe.model.rejections import Reason
 from bookpipe.model.schemas import KNOWN, OUTCOMES
-from bookpipe.pipelines.books import Phases, bulk_insert, look_up, plan_dry
+from bookpipe.pipelines.books import bulk_insert, look_up, plan_dry
+from bookpipe.pipelines.seconds import Phases
 from bookpipe.resolve.books import BookOptions
 from bookpipe_tests.factories import hashed_row, hashed_table, record_row
 from bookpipe_tests.targets.book_rows import ORIGIN, book_rows, many_books

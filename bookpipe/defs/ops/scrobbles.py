@@ -1,0 +1,95 @@
+"""The ops between an export of scrobbles and Koito."""
+
+import time
+
+import dagster as dg
+import pyarrow as pa
+
+from bookpipe.defs import metadata
+from bookpipe.defs.errors import RETRY, explained
+from bookpipe.defs.io_managers import remove_scratch
+from bookpipe.defs.partitions import check_listens_key, find_listen_batches, scrobble_batches
+from bookpipe.defs.resources import Configured
+from bookpipe.defs.runs import claim_run
+from bookpipe.pipelines import scrobbles
+from bookpipe.pipelines.configured import koito, listen_options
+from bookpipe.pipelines.listen_summary import listens_by_month, top_artists
+from bookpipe.pipelines.seconds import seconds_of, timed_table
+from bookpipe.settings import Settings, require
+from bookpipe.sources.scrobbles import Export
+from bookpipe.targets.koito.audit import audit_partition
+
+FINGERPRINT = "fingerprint"
+CHECKS = ("counts_add_up", "listens_are_there", "names_are_whole")
+
+
+def find_batches(settings: Settings, instance: dg.DagsterInstance) -> tuple[dict[str, Export], dict[str, tuple[str, int, int]]]:
+    """The exports by key, and every partition they have: key -> (export, first, last record)."""
+    exports = scrobbles.exports_by_key(require(settings, "scrobble_dir"))
+    assert scrobble_batches.name is not None
+    registered = instance.get_dynamic_partitions(scrobble_batches.name)
+    records = scrobbles.count_records(exports, settings.index_dir)
+    return exports, find_listen_batches(records, registered, settings.batch_size)
+
+
+@dg.op(retry_policy=RETRY, out=dg.Out(io_manager_key="scratch"))
+def parse_listens(context: dg.OpExecutionContext, configured: Configured) -> pa.Table:
+    """The partition's records of the export, as Koito's importer of that format would hand them on."""
+    with explained(context):
+        claim_run(context)
+        settings = configured.settings()
+        exports, batches = find_batches(settings, context.instance)
+        export, first, last = check_listens_key(context.instance, context.partition_key, batches)
+        with timed_table("parse_listens", scrobbles.LISTENS.empty_table()) as timed:
+            timed.table = scrobbles.read_batch(
+                exports[export],
+                first,
+                last,
+                after=settings.import_after,
+                before=settings.import_before,
+                now=time.time(),
+                index_dir=settings.index_dir,
+            )
+        context.add_output_metadata({"records": timed.table.num_rows, "kind": exports[export].kind})
+        return timed.table
+
+
+@dg.op(retry_policy=RETRY)  # the last op keeps the default IO manager, or asset-subset launches die
+def load_listens(context: dg.OpExecutionContext, configured: Configured, listens: pa.Table) -> pa.Table:
+    """Look up, resolve and write, chunk by chunk; the outcome of every record."""
+    with explained(context):
+        settings = configured.settings()
+        result = scrobbles.load_listens(
+            koito(settings), listens, listen_options(settings), partition=context.partition_key, run_id=context.run_id
+        )
+        configured.state().replace_rejections(scrobbles.PIPELINE, context.partition_key, result.rejections())
+        export = context.partition_key.rsplit("-", 2)[0]
+        context.add_output_metadata(
+            {
+                **metadata.load_metadata(result.counts, {**seconds_of(listens), **result.seconds}),
+                "new_artists": result.new_artists,
+                "new_albums": result.new_releases,
+                "new_tracks": result.new_tracks,
+                "known_listens": result.known,
+                "listens_by_month": metadata.counts_table("month", "listens", listens_by_month(result.outcomes)),
+                "top_artists": metadata.counts_table("artist", "listens", top_artists(result.outcomes)),
+                FINGERPRINT: export,
+            }
+        )
+        return result.outcomes
+
+
+@dg.op(retry_policy=RETRY, out={name: dg.Out() for name in CHECKS})
+def check_listens(context: dg.OpExecutionContext, configured: Configured, loaded: pa.Table):  # type: ignore[no-untyped-def]
+    """Look at what the load says it made: every record has ended, its listens are there, nothing has lost its name."""
+    with explained(context):
+        outcomes = loaded.column("outcome").to_pylist()
+        counts = {name: outcomes.count(name) for name in ("inserted", "existing", "rejected")}
+        _, first, last = metadata_range(context.partition_key)
+        yield dg.AssetCheckResult(
+            check_name="counts_add_up",
+            passed=last - first + 1 == sum(counts.values()),
+            metadata={"records": last - first + 1, **counts},
+        )
+        found = audit_partition(koito(configured.settings()), scrobbles.PIPELINE, context.partition_key)
+        remove_scratch(context.run_id)
