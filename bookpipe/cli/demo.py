@@ -11,6 +11,7 @@ from rich.table import Table
 from bookpipe.cli.environment import make_home
 from bookpipe.demo.calibre_library import make_demo_library
 from bookpipe.demo.sandbox import Sandbox
+from bookpipe.demo.scrobble_exports import make_demo_exports
 from bookpipe.demo.tar_shards import make_demo_shards
 from bookpipe.settings import SETTINGS
 
@@ -40,6 +41,7 @@ def demo_environment(directory: Path, box: Sandbox) -> dict[str, str]:
         **{setting.name: setting.default for setting in SETTINGS},
         "BOOKPIPE_CALIBRE_LIBRARY": str((directory / "library").absolute()),
         "BOOKPIPE_TAR_DIR": str((directory / "shards").absolute()),
+        "BOOKPIPE_SCROBBLE_DIR": str((directory / "scrobbles").absolute()),
         "BOOKPIPE_BATCH_SIZE": BATCH_SIZE,
         **box.environment(),
     }
@@ -52,7 +54,7 @@ def run_demo(books: int, fresh: bool, console: Console) -> int:
     directory = DIRECTORY.absolute()
     box = Sandbox(directory / "sandbox")
     library = directory / "library"
-    console.print("Starting PostgreSQL with an empty MyBookshelf2 ...")
+    console.print("Starting PostgreSQL with an empty MyBookshelf2 and Koito ...")
     box.start(fresh=fresh)
     make_home(box.home)
     if not (library / "metadata.db").exists():
@@ -63,14 +65,25 @@ def run_demo(books: int, fresh: bool, console: Console) -> int:
     if not shards.exists():
         shards.mkdir()
         make_demo_shards(shards, calibre_library=library)
+    scrobbles = directory / "scrobbles"
+    if not scrobbles.exists():
+        make_demo_exports(scrobbles)
     console.print(f"Calibre library:  {library}")
     console.print(f"Tar shards:       {shards}")
-    console.print(f"MyBookshelf2:     {box.data}\n")
+    console.print(f"MyBookshelf2:     {box.data}")
+    console.print(f"Scrobbles:        {scrobbles}")
+    console.print(f"Koito:            {box.koito}\n")
     os.environ.update(demo_environment(directory, box))
     console.print("[bold]Loading the Calibre library[/]")
     summaries = [load_pipeline("calibre", None, None, (), True, console)]
     console.print("\n[bold]Loading the tar shards[/]")
     summaries.append(load_pipeline("tars", None, None, (), True, console))
+    console.print("\n[bold]Loading the exports of scrobbles into Koito on SQLite[/]")
+    summaries.append(load_pipeline("scrobbles", None, None, (), True, console))
+    console.print("\n[bold]The same into Koito on PostgreSQL[/]")
+    sqlite_url, os.environ["BOOKPIPE_KOITO_URL"] = os.environ["BOOKPIPE_KOITO_URL"], box.koito_postgres_url()
+    summaries.append(load_pipeline("scrobbles", None, None, (), True, console))
+    os.environ["BOOKPIPE_KOITO_URL"] = sqlite_url
     _show_queries(box.environment()["BOOKPIPE_MYBOOKSHELF2_URL"], console)
     console.print(
         "\n[bold]make ui[/] opens Dagster on this very data, at http://127.0.0.1:3000\n"

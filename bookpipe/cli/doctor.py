@@ -30,7 +30,9 @@ def diagnose(settings: Settings) -> list[Finding]:
         source = [Finding("Calibre", None, f"not configured: {_LIBRARY} is not set", _to_set(_LIBRARY))]
     else:
         source = examine_library(library)
-    return [_state(settings), *source, *_mybookshelf2(settings, library)]
+    return [
+        _state(settings), *source, *_mybookshelf2(settings, library), *_scrobbles(settings), *_koito(settings)
+    ]  # fmt: skip
 
 
 def _to_set(*names: str) -> str:
@@ -73,6 +75,29 @@ def _count(library: CalibreLibrary | None) -> int | None:
         return library.count_books() if library else None
     except BookpipeError:
         return None
+
+
+def _scrobbles(settings: Settings) -> list[Finding]:
+    name = "BOOKPIPE_SCROBBLE_DIR"
+    if settings.scrobble_dir is None:
+        return [Finding("Scrobbles", None, f"not configured: {name} is not set", _to_set(name))]
+    try:
+        exports, others = find_exports(settings.scrobble_dir)
+    except BookpipeError as error:
+        return [failure("Scrobbles: exports", error)]
+    kinds = ", ".join(f"{export.path.name} ({export.kind})" for export in exports)
+    findings = [Finding("Scrobbles: exports", bool(exports), f"{len(exports)}: {kinds}" if exports else "none",
+                        "" if exports else f"Put exports into {settings.scrobble_dir}.")]  # fmt: skip
+    return findings + [Finding(f"Scrobbles: {path.name}", None, "passed over", str(error)) for path, error in others]
+
+
+def _koito(settings: Settings) -> list[Finding]:
+    if settings.koito_url is None:
+        return [Finding("Koito", None, "not configured: BOOKPIPE_KOITO_URL is not set", _to_set("BOOKPIPE_KOITO_URL"))]
+    try:
+        return examine_koito(koito(settings))
+    except BookpipeError as error:
+        return [failure("Koito: settings", error)]
 
 
 _SHOWN = {True: ("OK", "green"), False: ("FAIL", "bold red"), None: ("-", "dim")}

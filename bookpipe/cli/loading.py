@@ -1,6 +1,7 @@
 """`bookpipe load`: partitions run through Dagster in a few warm worker processes, with progress."""
 
 import multiprocessing
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -52,7 +53,7 @@ class _Worker:
     def __init__(self, context: ForkServerContext | SpawnContext, pipeline: str) -> None:
         self.pipe: Connection
         self.pipe, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=work, args=(theirs, pipeline), daemon=True)
+        self.process: BaseProcess = context.Process(target=work, args=(theirs, pipeline, dict(os.environ)), daemon=True)
         self.process.start()
         theirs.close()
         self.ready = False

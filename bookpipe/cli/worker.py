@@ -7,7 +7,7 @@ import os
 import signal
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -36,8 +36,12 @@ class PartitionResult:
     message: str = ""
 
 
-def work(pipe: Connection, pipeline_name: str) -> None:
-    """Take partition keys from `pipe` until None comes, answering each with a PartitionResult."""
+def work(pipe: Connection, pipeline_name: str, environment: Mapping[str, str]) -> None:
+    """Take partition keys from `pipe` until None comes, answering each with a PartitionResult.
+
+    `environment` is that of the command: a forked worker has that of the time when its server was started.
+    """
+    os.environ.update(environment)
     # The parent decides what an interrupt means. It sends TERM when no more is wanted: a partition that takes seconds is
     # finished, a longer one ends in good order where it is.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,8 +1,9 @@
-"""A throw-away target: an embedded PostgreSQL with an empty MyBookshelf2, a data folder and a home for Dagster.
+"""Throw-away targets: an embedded PostgreSQL with an empty MyBookshelf2 and Koito, and a home for Dagster.
 
-<directory>/server     the database server
-<directory>/data       MyBookshelf2's data directory
-<directory>/home       DAGSTER_HOME
+<directory>/server           the database server
+<directory>/data             MyBookshelf2's data directory
+<directory>/koito/koito.db   Koito's database, of the flavour on SQLite
+<directory>/home             DAGSTER_HOME
 """
 
 import shlex
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bookpipe.demo import embedded_server
+from bookpipe.demo.koito_database import create_koito_postgres, create_koito_sqlite
 from bookpipe.demo.mybookshelf2_database import create_mybookshelf2
 from bookpipe.model.errors import ConfigError
 
@@ -32,6 +34,10 @@ class Sandbox:
         return self.directory / "data"
 
     @property
+    def koito(self) -> Path:
+        return self.directory / "koito" / "koito.db"
+
+    @property
     def home(self) -> Path:
         return self.directory / "home"
 
@@ -49,6 +55,9 @@ class Sandbox:
         self.home.mkdir(parents=True, exist_ok=True)
         info = embedded_server.start_server(self.server)
         create_mybookshelf2(info.superuser_url)
+        self.koito.parent.mkdir(exist_ok=True)
+        create_koito_sqlite(self.koito)
+        create_koito_postgres(info.superuser_url)
         return self.environment()
 
     def stop(self) -> bool:
@@ -63,14 +72,23 @@ class Sandbox:
 
     def environment(self) -> dict[str, str]:
         """The settings that lead bookpipe and Dagster here. ConfigError when it does not run."""
-        info = embedded_server.server_info(self.server)
-        if info is None:
-            raise ConfigError(f"No sandbox runs in {self.directory}: `bookpipe sandbox start` starts one.")
+        info = self._info()
         return {
             "BOOKPIPE_MYBOOKSHELF2_URL": info.url("mybookshelf2", "ebooks", "ebooks"),
             "BOOKPIPE_MYBOOKSHELF2_DATA_DIR": str(self.data.absolute()),
+            "BOOKPIPE_KOITO_URL": f"sqlite:///{self.koito.absolute()}",
             "DAGSTER_HOME": str(self.home.absolute()),
         }
+
+    def koito_postgres_url(self) -> str:
+        """The URL of the Koito whose database is on PostgreSQL. ConfigError when the sandbox does not run."""
+        return self._info().url("koito", "koito", "koito")
+
+    def _info(self) -> embedded_server.ServerInfo:
+        info = embedded_server.server_info(self.server)
+        if info is None:
+            raise ConfigError(f"No sandbox runs in {self.directory}: `bookpipe sandbox start` starts one.")
+        return info
 
 
 def shell_lines(environment: dict[str, str]) -> str:

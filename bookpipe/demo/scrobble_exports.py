@@ -22,6 +22,7 @@ from bookpipe.demo.scrobble_oddities import Broken, Oddity, Record
 __all__ = [
     "ExportFacts",
     "SampleListen",
+    "make_demo_exports",
     "make_koito",
     "make_lastfm",
     "make_listenbrainz",
@@ -352,3 +353,15 @@ def _add(archive: zipfile.ZipFile, name: str, text: str) -> None:
     info = zipfile.ZipInfo(name, _ZIP_DATE)
     info.compress_type = zipfile.ZIP_DEFLATED
     archive.writestr(info, text.encode())
+
+
+def make_demo_exports(folder: Path) -> dict[str, ExportFacts]:
+    """One export of each kind, named as their services name them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return {
+        "maloja": make_maloja(folder / "maloja_export.json", 6_000, 700, 350),
+        "spotify": make_spotify(folder / "my_spotify_data.zip", 3_000, 400, 300),
+        "lastfm": make_lastfm(folder / "recenttracks-demo.json", 2_000, 300, 250),
+        "listenbrainz": make_listenbrainz(folder / "listenbrainz_demo.zip", 2_000, 300, 250),
+        "koito": make_koito(folder / "koito_export.json", 1_000, 200, 150),
+    }

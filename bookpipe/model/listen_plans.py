@@ -76,6 +76,11 @@ class KoitoImage:
     loaded: frozenset[int] = frozenset()
     followed: Mapping[bytes, int] = field(default_factory=dict)
 
+    @property
+    def whole_seconds(self) -> bool:
+        """Whether a listen's time is kept in whole seconds, so that two of a track within one are the same."""
+        return self.alias_joint is not None
+
 
 @dataclass(frozen=True, slots=True)
 class NewAlias:
@@ -142,7 +147,9 @@ class ListenPlan:
     tracks: list[NewTrack] = field(default_factory=list)
     track_aliases: list[NewAlias] = field(default_factory=list)
     track_links: list[ArtistLink] = field(default_factory=list)
-    # Updates of rows that were there before; those of new rows are already in them.
+    # Updates of rows that were there before; those of new rows are already in them. An artist's MBID may replace
+    # another one, which may be the MBID of another artist by now, old or new: as MBIDs are unique, those of the artists
+    # named here have to be cleared before anything else of the plan is written.
     artist_mbids: dict[int, str] = field(default_factory=dict)
     release_mbids: dict[int, str] = field(default_factory=dict)
     track_mbids: dict[int, str] = field(default_factory=dict)

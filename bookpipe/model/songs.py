@@ -1,16 +1,54 @@
 """One row for each audio file of a batch: where it is, what its bytes are and what the music archive is told of it."""
 
+from dataclasses import dataclass
+
 import pyarrow as pa
 
+
+@dataclass(frozen=True, slots=True)
+class SongTags:
+    """What a file says of itself, just as it says it: texts may be blank, damaged or long. None = it does not say."""
+
+    title: str | None = None
+    artist: str | None = None
+    album: str | None = None
+    genre: str | None = None
+    track: str | None = None  # such as "3" or "3/12"
+    duration: float | None = None  # seconds
+
+
+_FILE = [
+    pa.field("item", pa.int64(), nullable=False),  # place in the batch, counted from 1
+    pa.field("path", pa.binary(), nullable=False),  # under the music folder, as the file system spells it
+    pa.field("size", pa.int64()),  # bytes
+    pa.field("mtime_ns", pa.int64()),
+    pa.field("md5", pa.string()),  # lower-case hex
+    pa.field("content_type", pa.string()),  # what is declared, and sent with the bytes
+    pa.field("sniffed_type", pa.string()),  # what the archive will take the first bytes for
+]
+_REJECTION = [
+    pa.field("reason", pa.string()),  # null = still on its way
+    pa.field("detail", pa.string()),
+]
+
+# Files as they were read, with the fields of SongTags.
+TAGGED_FILES = pa.schema(
+    [
+        *_FILE,
+        pa.field("title", pa.string()),
+        pa.field("artist", pa.string()),
+        pa.field("album", pa.string()),
+        pa.field("genre", pa.string()),
+        pa.field("track", pa.string()),
+        pa.field("duration", pa.float64()),  # seconds
+        *_REJECTION,
+    ]
+)
+
+# The same files with the fields that the music archive accepts.
 AUDIO_FILES = pa.schema(
     [
-        pa.field("item", pa.int64(), nullable=False),  # place in the batch, counted from 1
-        pa.field("path", pa.binary(), nullable=False),  # under the music folder, as the file system spells it
-        pa.field("size", pa.int64()),  # bytes
-        pa.field("mtime_ns", pa.int64()),
-        pa.field("md5", pa.string()),  # lower-case hex
-        pa.field("content_type", pa.string()),  # what is declared, and sent with the bytes
-        pa.field("sniffed_type", pa.string()),  # what the archive will take the first bytes for
+        *_FILE,
         pa.field("filename", pa.string()),  # valid Unicode, at most 255 characters
         pa.field("title", pa.string()),
         pa.field("artist", pa.string()),
@@ -18,8 +56,7 @@ AUDIO_FILES = pa.schema(
         pa.field("genre", pa.string()),
         pa.field("track_number", pa.int32()),
         pa.field("duration", pa.int32()),  # seconds
-        pa.field("reason", pa.string()),  # null = still on its way
-        pa.field("detail", pa.string()),
+        *_REJECTION,
     ]
 )
 

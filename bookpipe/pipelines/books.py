@@ -1,6 +1,7 @@
 """Hashed book files -> MyBookshelf2: look up, resolve, place and insert. Shared by every source of books."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -15,10 +16,11 @@ from bookpipe.resolve.books import Batch, BookOptions, plan_books
 from bookpipe.targets.mybookshelf2 import lookups
 from bookpipe.targets.mybookshelf2.journal import Journal
 from bookpipe.targets.mybookshelf2.load import ChangedMeanwhileError, Ids, Writer
-from bookpipe.targets.mybookshelf2.server import MyBookshelf2
+from bookpipe.targets.mybookshelf2.server import MyBookshelf2, Session
 from bookpipe.targets.mybookshelf2.storage import NameTakenError
 from bookpipe.targets.postgres import Connection, translating
 
+Target = MyBookshelf2 | Session
 Contents = Sequence[Content | None]  # one for each row of a batch: bytes that are no file of their own
 AtCommit = Callable[[Connection, Journal, pa.Table], None]  # with the batch's OUTCOMES, in its transaction
 
@@ -48,10 +50,15 @@ class LoadResult:
         ]  # fmt: skip
 
 
-def look_up(target: MyBookshelf2, hashed: pa.Table) -> pa.Table:
+def look_up(target: Target, hashed: pa.Table) -> pa.Table:
     """KNOWN rows: what MyBookshelf2 has of this batch. Writes nothing."""
+    return find_known(target, Batch(hashed)).to_arrow()
+
+
+def find_known(target: Target, batch: Batch) -> Known:
+    """What MyBookshelf2 has of this batch. Writes nothing."""
     with target.reading() as (connection, journal):
-        return _look_up(connection, journal, Batch(hashed), Known()).to_arrow()
+        return _look_up(connection, journal, batch, Known())
 
 
 def _look_up(connection: Connection, journal: Journal | None, batch: Batch, known: Known) -> Known:
@@ -90,9 +97,9 @@ def count(plan: BookPlan) -> LoadCounts:
 
 
 def bulk_insert(
-    target: MyBookshelf2,
-    hashed: pa.Table,
-    known: pa.Table,
+    target: Target,
+    hashed: pa.Table | Batch,
+    known: pa.Table | Known,
     options: BookOptions,
     *,
     pipeline: str,
@@ -104,16 +111,15 @@ def bulk_insert(
     """Write what is missing of the batch and say how every row ended. Safe to repeat, and beside other loads.
 
     Rows with `contents` get real files of these bytes. `at_commit` is called inside the transaction that writes the
-    rows, and in one of its own when there are none to write.
+    rows, when all files are in their places, and in one of its own when there are none to write.
     """
     phases = Phases()
     with phases.timed("prepare"):
-        batch = Batch(hashed)
-        found = Known.from_arrow(known)
-    with phases.timed("wait_for_lock"):
-        opened = target.writing()
-        writer = opened.__enter__()
-    try:
+        batch = hashed if isinstance(hashed, Batch) else Batch(hashed)
+        found = known if isinstance(known, Known) else Known.from_arrow(known)
+    with ExitStack() as stack:
+        with phases.timed("wait_for_lock"):
+            writer = stack.enter_context(target.writing())
         with phases.timed("remove_leftovers"):
             writer.remove_leftovers()
         for attempt in range(ATTEMPTS):
@@ -125,9 +131,7 @@ def bulk_insert(
                 if attempt == ATTEMPTS - 1:
                     raise
                 found = Known()  # what was found may be what has changed
-        raise AssertionError("unreachable")
-    finally:
-        opened.__exit__(None, None, None)
+    raise AssertionError("unreachable")
 
 
 def _write(
@@ -163,9 +167,9 @@ def _write(
             outcomes = _outcomes(batch, plan, ids, locations)
 
             def finish() -> None:
+                finish_files()
                 if at_commit:
                     at_commit(writer.connection, writer.journal, outcomes)
-                finish_files()
 
             writer.insert(
                 plan=plan, ids=ids, base_dirs=base_dirs, locations=locations, finish_files=finish,

@@ -1,9 +1,11 @@
 """Sources and targets as the settings name them."""
 
 from bookpipe.resolve.books import BookOptions
+from bookpipe.resolve.listens import ListenOptions
 from bookpipe.settings import Settings, require
 from bookpipe.sources.calibre import CalibreLibrary
 from bookpipe.sources.tar_shards import Settled, Shard, find_shards
+from bookpipe.targets.koito.server import Koito, open_koito
 from bookpipe.targets.mybookshelf2.server import MyBookshelf2
 
 
@@ -37,3 +39,15 @@ def book_options(settings: Settings) -> BookOptions:
         create_genres=settings.create_genres,
         default_language=settings.default_language,
     )
+
+
+def koito(settings: Settings) -> Koito:
+    """The configured Koito; ConfigError naming the setting when there is none."""
+    return open_koito(
+        require(settings, "koito_url"), user_id=settings.koito_user_id, lookup_cache=settings.koito_lookup_cache
+    )
+
+
+def listen_options(settings: Settings) -> ListenOptions:
+    """How listens are resolved."""
+    return ListenOptions(settings.koito_artist_separators, settings.koito_lookup_cache)

@@ -5,18 +5,22 @@ part of the lookup cache and its journal entry commit together. Chunks are cut a
 that is loaded again has the same ones.
 """
 
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 
 from bookpipe.model.counts import LoadCounts
+from bookpipe.model.listen_plans import ListenPlan
 from bookpipe.model.rejections import Reason, Rejection
 from bookpipe.model.schemas import LISTEN_OUTCOMES
 from bookpipe.pipelines.seconds import Phases
-from bookpipe.resolve.listens import ListenOptions
+from bookpipe.resolve.listens import ListenOptions, resolve_listens, wanted
 from bookpipe.runtime.progress import NoProgress, Progress
 from bookpipe.sources.scrobbles import Export, count_rows, find_exports, read_listens
+from bookpipe.targets.koito.journal import Chunk
 from bookpipe.targets.koito.server import Koito, Session
 
 PIPELINE = "scrobbles"
@@ -107,14 +111,12 @@ def _load_chunk(
         with phases.timed("resolve"):
             plan = resolve_listens(chunk, image, options)
         with phases.timed("write"):
-            written = writer.write(
-                plan, pipeline=PIPELINE, partition=partition, run_id=run_id, origin=origin, first_row=first, last_row=last
-            )
+            written = writer.write(plan, Chunk(PIPELINE, partition, run_id, origin, first, last))
     result.new_artists += len(plan.artists)
     result.new_releases += len(plan.releases)
     result.new_tracks += len(plan.tracks)
     result.known += len(image.loaded)
-    return outcomes_of(chunk, plan, written.existing)
+    return outcomes_of(chunk, plan, written.existing_rows)
 
 
 def plan_dry(koito: Koito, listens: pa.Table, options: ListenOptions) -> ListenResult:
@@ -128,7 +130,7 @@ def plan_dry(koito: Koito, listens: pa.Table, options: ListenOptions) -> ListenR
             result.new_artists += len(plan.artists)
             result.new_releases += len(plan.releases)
             result.new_tracks += len(plan.tracks)
-            outcomes.append(outcomes_of(chunk, plan, reader.existing(plan)))
+            outcomes.append(outcomes_of(chunk, plan, reader.existing_rows(plan)))
     result.outcomes = pa.concat_tables(outcomes) if outcomes else result.outcomes
     result.counts = count_outcomes(result.outcomes)
     return result

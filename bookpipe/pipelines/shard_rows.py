@@ -1,8 +1,8 @@
 """A chunk of a shard -> hashed book files and their bytes: digests, types and metadata in one pass over memory."""
 
 import errno
-import hashlib
 import os
+import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,9 +13,10 @@ import pyarrow as pa
 from bookpipe.model.book_plans import Content
 from bookpipe.model.rejections import Reason
 from bookpipe.model.schemas import HASHED_FILES
-from bookpipe.sources.ebook_metadata import EbookMetadata, PdfReader, read_metadata, title_from_name
-from bookpipe.sources.ebook_types import HEAD_BYTES, identify, label_unknown
-from bookpipe.sources.tar_shards import Chunk, ShardRow
+from bookpipe.pipelines.shard_members import PIECE, Examined, MemberReader
+from bookpipe.pipelines.shard_workers import MemberWorkers, read_member
+from bookpipe.sources.ebook_metadata import PdfReader, title_from_name
+from bookpipe.sources.shard_chunks import Chunk, ShardRow
 
 # Kinds that are books although MyBookshelf2 has no such format: the options say whether it gets them. What else
 # MyBookshelf2 does not have (zip, xls, jpg ...) is refused.
@@ -25,26 +26,11 @@ BOOK_KINDS = frozenset(
         *("docx", "azw3", "fbz", "cbz", "cbr", "cb7", "htmlz", "txtz", "kfx", "azw1", "lrf", "tcr", "snb", "ibooks"),
     )
 )
-_PIECE = 1 << 20  # bytes
-_AT_ONCE = 16  # members a thread takes at once
+_AT_ONCE = 32  # members a thread or process takes at once
+_WORTH_PROCESSES = 16 << 20  # bytes of a chunk for which processes are started
 
 # Members (by item) of other chunks -> (SHA-1, size), as far as they were loaded.
 FindMembers = Callable[[Sequence[int]], dict[int, tuple[str, int]]]
-
-
-_SILENT = EbookMetadata()
-
-
-@dataclass(frozen=True, slots=True)
-class _Examined:
-    """What is known of a member's bytes."""
-
-    sha1: str | None = None
-    size: int | None = None
-    kind: str | None = None
-    metadata: EbookMetadata = _SILENT
-    reason: str | None = None
-    detail: str | None = None
 
 
 @dataclass(slots=True)
@@ -57,52 +43,75 @@ class HashedChunk:
 
 
 class ChunkHasher:
-    """Digests, types and describes chunk after chunk of one shard, in threads."""
+    """Digests, types and describes chunk after chunk of one shard: in processes what can be read from the shard by
+    its offsets, in threads what is in memory."""
 
     def __init__(
         self, origin: str, formats: Collection[str], find_members: FindMembers, workers: int, pdf: PdfReader
     ) -> None:
         self._origin = origin
-        self._kinds = BOOK_KINDS.union(formats)
+        self._reader = MemberReader(BOOK_KINDS.union(formats), pdf)
         self._find_members = find_members
+        self._workers = workers
         self._pool = ThreadPoolExecutor(workers, "hash_members")
-        self._pdf = pdf
-        self._last: dict[int, _Examined] = {}  # of the chunk before, which may not be committed yet
+        self._processes: MemberWorkers | None = None
+        self._buffers = threading.local()
+        self._last: dict[int, Examined] = {}  # of the chunk before, which may not be committed yet
 
     def close(self) -> None:
         self._pool.shutdown()
+        if self._processes is not None:
+            self._processes.close()
 
     def hash(self, chunk: Chunk) -> HashedChunk:
         """Raises OSError when the shard cannot be read on, and what PdfReader raises."""
         rows = chunk.rows
-        pieces = [rows[i : i + _AT_ONCE] for i in range(0, len(rows), _AT_ONCE)]
-        found = [one for some in self._pool.map(self._examine_all, pieces) for one in some]
+        found = self._examine_all(chunk)
         self._follow_links(rows, found)
         self._last = {row.item: one for row, one in zip(rows, found, strict=True)}
         statuses: dict[str, int] = {}
         for one in found:
             if one.reason is None:
-                statuses[one.metadata.status] = statuses.get(one.metadata.status, 0) + 1
+                statuses[one.status] = statuses.get(one.status, 0) + 1
         contents = [_content(row, one) for row, one in zip(rows, found, strict=True)]
         return HashedChunk(self._table(rows, found), contents, statuses)
 
-    def _examine_all(self, rows: Sequence[ShardRow]) -> list[_Examined]:
-        return [self._examine(row) for row in rows]
+    def _examine_all(self, chunk: Chunk) -> list[Examined]:
+        found = [Examined(reason=row.reason, detail=row.detail) for row in chunk.rows]
+        wanted = [n for n, row in enumerate(chunk.rows) if row.reason is None and (row.data or row.held)]
+        processes = self._start_processes(chunk)
+        pieces = [wanted[i : i + _AT_ONCE] for i in range(0, len(wanted), _AT_ONCE)]
 
-    def _examine(self, row: ShardRow) -> _Examined:
-        if row.reason is not None or (row.data is None and row.held is None):
-            return _Examined(reason=row.reason, detail=row.detail)
-        head = row.read_at(0, HEAD_BYTES)
-        kind = identify(head, row.size, row.read_at, row.given_format)
-        if kind not in self._kinds:
-            label = kind or label_unknown(head) or "unknown"
-            return _Examined(reason=Reason.UNSUPPORTED_FORMAT.value, detail=label)
-        assert kind is not None
-        data = head if row.data is None else row.data
-        metadata = read_metadata(kind, data, row.size, row.read_at, pdf=self._pdf)
-        return _Examined(_sha1(row), row.size, kind, metadata)
+        def examine(piece: list[int]) -> list[Examined]:
+            some = [chunk.rows[n] for n in piece]
+            if processes is not None and all(row.held and row.held.file is processes.file for row in some):
+                return processes.examine([(row.held.offset, row.size, row.given_format) for row in some if row.held])
+            return [self._examine(row) for row in some]
 
-    def _follow_links(self, rows: Sequence[ShardRow], found: list[_Examined]) -> None:
+        for piece, ones in zip(pieces, self._pool.map(examine, pieces), strict=True):
+            for n, one in zip(piece, ones, strict=True):
+                found[n] = one
+        return found
+
+    def _start_processes(self, chunk: Chunk) -> MemberWorkers | None:
+        """The processes, when there is enough for them to do."""
+        file = chunk.file
+        if self._processes is None and file is not None:
+            size = sum(row.size for row in chunk.rows if row.held and row.held.file is file)
+            if size >= _WORTH_PROCESSES:
+                self._processes = MemberWorkers(file, self._reader.kinds, self._workers)
+        return self._processes
+
+    def _examine(self, row: ShardRow) -> Examined:
+        if row.held is None:
+            assert row.data is not None
+            return self._reader.examine(row.data, row.size, row.read_at, row.given_format)
+        buffer = getattr(self._buffers, "buffer", None)
+        if buffer is None:
+            buffer = self._buffers.buffer = memoryview(bytearray(PIECE))
+        return read_member(self._reader, row.held.file.fd, (row.held.offset, row.size, row.given_format), buffer)
+
+    def _follow_links(self, rows: Sequence[ShardRow], found: list[Examined]) -> None:
         """Hard links of a packed shard have the digest of a member that has gone by."""
         links = [
             n for n, row in enumerate(rows) if row.same_as is not None and row.data is None and row.held is None
@@ -122,23 +131,22 @@ class ChunkHasher:
             item = rows[n].same_as
             assert item is not None
             if item in loaded:
-                found[n] = _Examined(*loaded[item], kind=rows[n].given_format or "link")
+                found[n] = Examined(*loaded[item], kind=rows[n].given_format or "link")
             else:
                 found[n] = found[here[item]] if item in here else earlier.get(item, _BROKEN)
 
-    def _table(self, rows: Sequence[ShardRow], found: Sequence[_Examined]) -> pa.Table:
+    def _table(self, rows: Sequence[ShardRow], found: Sequence[Examined]) -> pa.Table:
         names = [row.file_name for row in rows]
-        says = [one.metadata for one in found]
         nothing = pa.nulls(len(rows), pa.int16())
         columns = {
             "origin": [self._origin] * len(rows),
             "item": [row.item for row in rows],
-            "title": [m.title or title_from_name(name) for m, name in zip(says, names, strict=True)],
-            "authors": [m.authors for m in says],
-            "series": [m.series for m in says],
-            "series_index": [m.series_index for m in says],
-            "languages": [m.languages for m in says],
-            "tags": [m.tags for m in says],
+            "title": [one.title or title_from_name(name) for one, name in zip(found, names, strict=True)],
+            "authors": [one.authors for one in found],
+            "series": [one.series for one in found],
+            "series_index": [one.series_index for one in found],
+            "languages": [one.languages for one in found],
+            "tags": [one.tags for one in found],
             "rating": nothing,
             "path": [b""] * len(rows),
             "file_name": names,
@@ -153,19 +161,10 @@ class ChunkHasher:
         return pa.table(columns, schema=HASHED_FILES)
 
 
-_BROKEN = _Examined(reason=Reason.BROKEN_LINK.value, detail="its target was not loaded")
+_BROKEN = Examined(reason=Reason.BROKEN_LINK.value, detail="its target was not loaded")
 
 
-def _sha1(row: ShardRow) -> str:
-    if row.data is not None:
-        return hashlib.sha1(row.data, usedforsecurity=False).hexdigest()
-    digest = hashlib.sha1(usedforsecurity=False)
-    for at in range(0, row.size, _PIECE):
-        digest.update(row.read_at(at, _PIECE))
-    return digest.hexdigest()
-
-
-def _content(row: ShardRow, one: _Examined) -> Content | None:
+def _content(row: ShardRow, one: Examined) -> Content | None:
     if one.sha1 is None or (row.data is None and row.held is None):
         return None
     return Content(one.sha1, partial(_write, row))
@@ -191,7 +190,7 @@ def _write(row: ShardRow, file: int) -> None:
         pass
     os.lseek(file, at, os.SEEK_SET)
     while at < held.size:
-        piece = memoryview(held.read_at(at, _PIECE))
+        piece = memoryview(held.read_at(at, PIECE))
         if not piece:
             raise OSError(errno.EIO, "the shard became shorter")
         at += len(piece)

@@ -23,15 +23,17 @@ from bookpipe.model.rejections import Reason, Rejection
 from bookpipe.pipelines import books
 from bookpipe.pipelines.seconds import Phases
 from bookpipe.pipelines.shard_rows import ChunkHasher, FindMembers, HashedChunk
-from bookpipe.resolve.books import BookOptions
+from bookpipe.resolve.books import Batch, BookOptions
 from bookpipe.runtime.progress import NoProgress, Progress
 from bookpipe.runtime.state import State
 from bookpipe.sources.ebook_metadata import PdfReader
+from bookpipe.sources.shard_chunks import Chunk, Resume
+from bookpipe.sources.tar_chunks import MAX_IN_MEMORY, read_chunks, walk
 from bookpipe.sources.tar_headers import Member, Problem, ProblemKind
-from bookpipe.sources.tar_shards import MAX_IN_MEMORY, Chunk, Resume, Shard, read_chunks, walk
+from bookpipe.sources.tar_shards import Shard
 from bookpipe.targets.mybookshelf2.journal import Journal
 from bookpipe.targets.mybookshelf2.lookups import look_up_names
-from bookpipe.targets.mybookshelf2.server import MyBookshelf2
+from bookpipe.targets.mybookshelf2.server import MyBookshelf2, Session
 from bookpipe.targets.mybookshelf2.shards import (
     ChunkEntry,
     Identity,
@@ -161,22 +163,28 @@ def load_shard(
     DamagedShardError when the archive is damaged, after everything else of it is loaded; ConfigError when it cannot
     be opened; TransientError when it changes or goes away.
     """
-    load = _Load(target, shard, options, pipeline, partition or shard.key, run_id, limits or Limits())
     started = time.perf_counter()
     result = ShardResult()
-    try:
-        begun = load.begin()
-        result.from_journal = begun.finished
-        result.resumed_at = 0 if begun.finished else _decode(begun.resume).position
-        while not begun.finished:  # several rounds when another load of this shard has come further, but not ended
-            load.run(begun, result, progress or NoProgress(), workers or os.cpu_count() or 1)
-            begun = load.state()
-    finally:
-        totals = load.totals()
-        if totals is not None:
-            state.replace_rejections(
-                pipeline, load.partition, [Rejection(k, Reason(r), d) for k, r, d in totals.rejections]
-            )
+    with target.session() as session:
+        load = _Load(
+            session, shard, options, pipeline, partition or shard.key, run_id, limits or Limits()
+        )  # fmt: skip
+        try:
+            begun = load.begin()
+            result.from_journal = begun.finished
+            result.resumed_at = 0 if begun.finished else _decode(begun.resume).position
+            while not begun.finished:  # several rounds when another load of this shard has come further, but not ended
+                load.run(begun, result, progress or NoProgress(), workers or os.cpu_count() or 1)
+                begun = load.state()
+        except BaseException:
+            session.close()  # its connections may be what failed
+            raise
+        finally:
+            totals = load.totals()
+            if totals is not None:
+                state.replace_rejections(
+                    pipeline, load.partition, [Rejection(k, Reason(r), d) for k, r, d in totals.rejections]
+                )
     assert totals is not None
     reasons: dict[str, int] = {}
     for _, reason, _ in totals.rejections:
@@ -249,7 +257,7 @@ def _read(shard: Shard, start: Resume, limits: Limits) -> Generator[Chunk, None,
     )  # fmt: skip
 
 
-def _formats(target: MyBookshelf2) -> set[str]:
+def _formats(target: books.Target) -> set[str]:
     """Extensions of the formats that MyBookshelf2 has."""
     known = Known()
     with target.reading() as (connection, _):
@@ -274,7 +282,8 @@ class _Prepared:
 
     chunk: Chunk
     hashed: HashedChunk
-    known: pa.Table
+    batch: Batch
+    known: Known
     seconds: dict[str, float]
 
 
@@ -282,10 +291,10 @@ class _Load:
     """One load of one shard."""
 
     def __init__(
-        self, target: MyBookshelf2, shard: Shard, options: BookOptions, pipeline: str, partition: str, run_id: str,
+        self, session: Session, shard: Shard, options: BookOptions, pipeline: str, partition: str, run_id: str,
         limits: Limits,
     ) -> None:  # fmt: skip
-        self.target, self.shard, self.options = target, shard, options
+        self.session, self.shard, self.options = session, shard, options
         self.pipeline, self.partition, self.run_id, self.limits = pipeline, partition, run_id, limits
         self.identity = identify_shard(shard)
 
@@ -293,24 +302,24 @@ class _Load:
         return ShardJournal(journal, self.pipeline, self.partition)
 
     def begin(self) -> ShardState:
-        with self.target.writing() as writer:
+        with self.session.writing() as writer:
             writer.remove_leftovers()
             return self._entries(writer.journal).begin(self.identity, writer.folder, self.shard.origin)
 
     def state(self) -> ShardState:
-        with self.target.reading() as (_, journal):
+        with self.session.reading() as (_, journal):
             assert journal is not None
             return self._entries(journal).state()
 
     def totals(self) -> ShardTotals | None:
         """None when it was never begun."""
-        with self.target.reading() as (_, journal):
+        with self.session.reading() as (_, journal):
             entries = self._entries(journal) if journal is not None else None
             return entries.totals() if entries is not None and entries.exists() else None
 
     def _find_members(self) -> FindMembers:
         def find(items: object) -> dict[int, tuple[str, int]]:
-            with self.target.reading() as (_, journal):
+            with self.session.reading() as (_, journal):
                 assert journal is not None
                 return self._entries(journal).find_members(items)  # type: ignore[arg-type]
 
@@ -323,7 +332,7 @@ class _Load:
         members = earlier.inserted + earlier.existing + len(earlier.rejections) if earlier else 0
         with (
             PdfReader(workers) as pdf,
-            closing(ChunkHasher(origin, _formats(self.target), self._find_members(), workers, pdf)) as hasher,
+            closing(ChunkHasher(origin, _formats(self.session), self._find_members(), workers, pdf)) as hasher,
             closing(_read(self.shard, _decode(begun.resume), self.limits)) as chunks,
             ThreadPoolExecutor(1, "read_chunks") as reader,
         ):
@@ -360,13 +369,19 @@ class _Load:
                 f"The shard {self.shard.path} cannot be read on: {error.strerror}. The partition is tried again."
             ) from error
         with phases.timed("look_up"):
-            known = books.look_up(self.target, hashed.rows)
-        return _Prepared(chunk, hashed, known, phases.seconds)
+            batch = Batch(hashed.rows)
+            known = books.find_known(self.session, batch)
+        return _Prepared(chunk, hashed, batch, known, phases.seconds)
 
     def _write(self, prepared: _Prepared, generation: int, start: str) -> books.LoadResult:
         chunk = prepared.chunk
+        files = {row.held.file for row in chunk.rows if row.held is not None}
 
         def at_commit(_: Connection, journal: Journal, outcomes: pa.Table) -> None:
+            if any(file.is_changed() for file in files):
+                raise TransientError(
+                    f"The shard {self.shard.path} changed while it was read. The partition is tried again."
+                )
             ended = {name: outcomes.column(name).to_pylist() for name in outcomes.column_names}
             entry = ChunkEntry(
                 start=start,
@@ -393,6 +408,6 @@ class _Load:
             self._entries(journal).commit(self.identity, generation, entry)
 
         return books.bulk_insert(
-            self.target, prepared.hashed.rows, prepared.known, self.options, pipeline=self.pipeline,
+            self.session, prepared.batch, prepared.known, self.options, pipeline=self.pipeline,
             partition=self.partition, run_id=self.run_id, contents=prepared.hashed.contents, at_commit=at_commit,
         )  # fmt: skip

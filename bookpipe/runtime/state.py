@@ -1,9 +1,11 @@
-"""bookpipe's own local state: the digest cache and the rejections, in one SQLite file.
+"""bookpipe's own local state: digest cache, rejections and (in upload_ledger) what was uploaded, in one SQLite file.
 
-Losing this file loses no data: digests are computed again, rejections are found again. What must be
-atomic with a target's rows lives in the target's database instead.
+Losing this file loses no data: digests are computed again, rejections are found again, the songs that an archive
+has already can be looked up there. What must be atomic with a target's rows lives in the target's database instead.
 """
 
+import os
+import re
 import sqlite3
 import threading
 import time
@@ -11,8 +13,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
-from bookpipe.model.errors import BookpipeError, ConfigError, TransientError
+from bookpipe.model.errors import BookpipeError, ConfigError, TerminalError, TransientError
 from bookpipe.model.rejections import Rejection
 
 _SCHEMA = """
@@ -26,6 +29,8 @@ CREATE TABLE IF NOT EXISTS rejection (
     PRIMARY KEY (pipeline, partition, n)) WITHOUT ROWID;
 """
 
+_TABLE = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+)")
+
 
 @dataclass(frozen=True, slots=True)
 class Digest:
@@ -38,28 +43,61 @@ class Digest:
 
 
 class State:
-    """The state file at `path`, opened on first use; one connection per thread, safe across processes."""
+    """The state file at `path`, opened on first use; one connection per thread, safe across processes.
 
-    def __init__(self, path: Path) -> None:
+    What is written survives the end of this process at any moment (kill -9), because it is in the system's hands
+    when a write returns. A crash of the whole machine may take the last writes; it never corrupts the file.
+    `read_only` writes nothing, and knows nothing where there is no file yet.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
+        self.read_only = read_only
+        self._schemas = [_SCHEMA]
         self._local = threading.local()
+
+    def need(self, schema: str) -> None:
+        """Have further tables (CREATE ... IF NOT EXISTS) in the file, in every thread. For those who keep more here."""
+        if schema not in self._schemas:
+            self._schemas.append(schema)
+            self.close()
 
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                connection = sqlite3.connect(self.path, timeout=60, isolation_level=None)
-                connection.execute("PRAGMA journal_mode=WAL")
-                # A crash of the machine may lose the last digests, never corrupt the file: they are only a cache.
-                connection.execute("PRAGMA synchronous=NORMAL")
-                connection.executescript(_SCHEMA)
+                connection = self._open_to_read() if self.read_only else self._open_to_write()
             except (sqlite3.Error, OSError) as error:
-                if connection is not None:
-                    connection.close()
                 raise self._translate(error) from error
             self._local.connection = connection
         return connection
+
+    def _open_to_write(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            for schema in self._schemas:
+                connection.executescript(schema)
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+    def _open_to_read(self) -> sqlite3.Connection:
+        if self.path.exists():
+            connection = sqlite3.connect(
+                f"file:{quote(os.fspath(self.path))}?mode=ro", uri=True, timeout=60, isolation_level=None
+            )
+            tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+            if {(name,) for schema in self._schemas for name in _TABLE.findall(schema)} <= set(tables):
+                return connection
+            connection.close()
+        nothing = sqlite3.connect(":memory:", isolation_level=None)
+        for schema in self._schemas:
+            nothing.executescript(schema)
+        return nothing
 
     def _translate(self, error: Exception) -> BookpipeError:
         text = str(error)
@@ -67,13 +105,25 @@ class State:
             return TransientError(f"bookpipe's state file {self.path} cannot be written now: {text}.")
         return ConfigError(
             f"bookpipe's state file {self.path} cannot be used: {text}. Check that its folder is writable and local, "
-            "or set BOOKPIPE_STATE_URL; the file may be deleted, it only saves work."
+            "or set BOOKPIPE_STATE_URL; the file may be deleted, it only saves work (and knows which songs were "
+            "uploaded)."
         )
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """This thread's connection; SQLite's errors leave the block as bookpipe's."""
         connection = self._connection()
         try:
+            yield connection
+        except sqlite3.Error as error:
+            raise self._translate(error) from error
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction on this thread's connection, which waits for other writers: all of the block or nothing."""
+        if self.read_only:
+            raise TerminalError(f"bookpipe's state file {self.path} is open for reading only.")
+        with self.reading() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -81,8 +131,6 @@ class State:
             except BaseException:
                 connection.execute("ROLLBACK")
                 raise
-        except sqlite3.Error as error:
-            raise self._translate(error) from error
 
     def load_digests(self, scope: str) -> dict[bytes, Digest]:
         """All digests of one scope. A scope is a partition, so this is one short range scan."""
@@ -95,7 +143,7 @@ class State:
             raise self._translate(error) from error
 
     def save_digests(self, scope: str, digests: Iterable[tuple[bytes, Digest]]) -> None:
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO digest (scope, path, size, mtime_ns, sha1, format) VALUES (?, ?, ?, ?, ?, ?)",
                 [
@@ -108,7 +156,7 @@ class State:
     def replace_rejections(self, pipeline: str, partition: str, rejections: Sequence[Rejection]) -> None:
         """The rejections of a partition's latest load; those of earlier loads are forgotten."""
         now = time.time()
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute("DELETE FROM rejection WHERE pipeline = ? AND partition = ?", (pipeline, partition))
             connection.executemany(
                 "INSERT INTO rejection VALUES (?, ?, ?, ?, ?, ?, ?)",

@@ -226,7 +226,7 @@ def test_a_state_file_that_may_not_be_written_is_explained() -> None:
     ],
 )
 def test_trouble_that_passes_is_transient(state: State, message: str, kind: type[BookpipeError]) -> None:
-    with pytest.raises(kind) as caught, state._writing():
+    with pytest.raises(kind) as caught, state.writing():
         raise sqlite3.OperationalError(message)
     assert type(caught.value) is kind
 

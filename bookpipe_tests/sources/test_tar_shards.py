@@ -20,21 +20,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bookpipe.model.errors import ConfigError, TransientError
-from bookpipe.sources import tar_shards
+from bookpipe.sources import shard_chunks, tar_reader
+from bookpipe.sources.shard_chunks import Chunk, Resume, ShardRow
+from bookpipe.sources.tar_chunks import read_chunks, walk
 from bookpipe.sources.tar_headers import BLOCK, Kind, Member, Problem, ProblemKind
-from bookpipe.sources.tar_shards import (
-    Chunk,
-    Resume,
-    Settled,
-    Shard,
-    ShardKind,
-    ShardRow,
-    find_shards,
-    look,
-    read_chunks,
-    shard_key,
-    walk,
-)
+from bookpipe.sources.tar_shards import Settled, Shard, ShardKind, find_shards, look, shard_key
 
 PACKERS: dict[ShardKind, Callable[[bytes], bytes]] = {
     "tar": bytes,
@@ -443,7 +433,7 @@ def test_a_hard_link_is_resolved_after_a_resume_behind_its_target(tmp_path: Path
 
 
 def test_only_so_many_members_can_be_named_by_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tar_shards, "MAX_LINK_TARGETS", 2)
+    monkeypatch.setattr(tar_reader, "MAX_LINK_TARGETS", 2)
     links = [_info(f"to {name}", kind=b"1", link=name) for name in "abc"]
     rows = _rows(_chunks(_shard(tmp_path, _tar(("a", b"1"), ("b", b"2"), ("c", b"3"), *links))))
     assert [row.reason for row in rows[3:]] == [None, None, "broken_link"]
@@ -641,4 +631,4 @@ def test_a_mutated_shard_neither_raises_nor_loops(
     items = [row.item for row in _rows(chunks)]
     assert items == sorted(set(items))
     assert all(isinstance(event, Member | Problem) for event in walk(Shard("m", path, kind)))
-    assert all(row.size <= tar_shards.MAX_SIZE for row in _rows(chunks) if row.reason is None)
+    assert all(row.size <= shard_chunks.MAX_SIZE for row in _rows(chunks) if row.reason is None)

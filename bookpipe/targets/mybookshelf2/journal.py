@@ -6,7 +6,7 @@ whoever reads the journal joins it with the living rows.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -55,7 +55,6 @@ class Journal:
             )
         self.connection = connection
         self.prefix = rights.journal
-        self._origins: dict[str, int] = {}
 
     def name(self, table: str) -> str:
         return f"{self.prefix}{table}"
@@ -79,17 +78,19 @@ class Journal:
 
     def origin_id(self, name: str) -> int:
         """The number of an origin, made on first use."""
-        if name not in self._origins:
-            with translating("writing the journal"):
-                self.connection.execute(
-                    f"INSERT INTO {self.name('origin')} (name) VALUES (%s) ON CONFLICT DO NOTHING".encode(), (name,)
-                )
-                row = self.connection.execute(
-                    f"SELECT id FROM {self.name('origin')} WHERE name = %s".encode(), (name,)
-                ).fetchone()
-            assert row is not None
-            self._origins[name] = int(row[0])
-        return self._origins[name]
+        with translating("writing the journal"):
+            self.connection.execute(
+                f"INSERT INTO {self.name('origin')} (name) VALUES (%s) ON CONFLICT DO NOTHING".encode(), (name,)
+            )
+            row = self.connection.execute(
+                f"SELECT id FROM {self.name('origin')} WHERE name = %s".encode(), (name,)
+            ).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def _origin_ids(self, names: Iterable[str]) -> dict[str, int]:
+        # Not kept: the transaction that made one may be rolled back.
+        return {name: self.origin_id(name) for name in set(names)}
 
     def plan_placement(self, pipeline: str, partition: str, mode: str, files: Sequence[tuple[str, str]]) -> int:
         """Announce files that are about to be placed: (location, what it will stand for). Commits at once."""
@@ -138,12 +139,14 @@ class Journal:
 
     def add_books(self, load: int, books: Sequence[tuple[str, int, int]]) -> None:
         """(origin, item, ebook id) of new ebooks. Entries of ebooks that are gone are replaced."""
-        rows = [(self.origin_id(origin), item, ebook, load) for origin, item, ebook in books]
+        ids = self._origin_ids(origin for origin, _, _ in books)
+        rows = [(ids[origin], item, ebook, load) for origin, item, ebook in books]
         self._replace("book", ("origin_id", "item", "ebook_id", "load_id"), rows)
 
     def add_files(self, load: int, files: Sequence[tuple[str, int, str, int]]) -> None:
         """(origin, item, given format, source id) of new sources."""
-        rows = [(self.origin_id(origin), item, kind, source, load) for origin, item, kind, source in files]
+        ids = self._origin_ids(origin for origin, _, _, _ in files)
+        rows = [(ids[origin], item, kind, source, load) for origin, item, kind, source in files]
         self._replace("file", ("origin_id", "item", "format", "source_id", "load_id"), rows)
 
     def _replace(self, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:

@@ -25,6 +25,7 @@ MODES = ("symlink", "hardlink", "copy")
 UNDONE, COVER, THUMB = "undo", "cover", "thumbnail"
 CONTENT = "content"  # how the journal names files of bytes that came with the load, in any mode: "size:sha1"
 CONTENT_THREADS = 2  # that write such files: more only wait for each other
+_NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
 PART = ".bookpipe-part"  # suffix of a copy that is not complete yet
 
 
@@ -288,18 +289,20 @@ class BookFolder:
                 os.unlink(part)  # it may be a link, through which nothing is written
             shutil.copyfile(path, os.fsencode(part))
             self._put(part, full)
-        finally:
+        except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(part)
+            raise
 
     def _write(self, content: Content, full: str) -> None:
         part = full + PART
         try:
             _write_new(content, part)
             self._put(part, full)
-        finally:
+        except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(part)
+            raise
 
     @staticmethod
     def _put(part: str, full: str) -> None:
@@ -310,6 +313,8 @@ class BookFolder:
                 raise
             os.close(os.open(full, os.O_CREAT | os.O_EXCL | os.O_WRONLY))  # a file system without hard links
             os.replace(part, full)
+        else:
+            os.unlink(part)
 
     def replace(self, location: str, path: bytes, content: Content | None = None) -> None:
         """Let a file bookpipe placed stand for `path` or have `content` from now on; it is never missing in between."""
@@ -429,9 +434,11 @@ class BookFolder:
 
 def _write_new(content: Content, path: str) -> None:
     """Write a file that is not there yet."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)  # it may be a link, through which nothing is written
-    file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+    try:
+        file = os.open(path, _NEW, 0o666)
+    except FileExistsError:  # a left-over, which may be a link, through which nothing is written
+        os.unlink(path)
+        file = os.open(path, _NEW, 0o666)
     try:
         content.write(file)
     finally:

@@ -1,0 +1,132 @@
+"""Koito databases as the application's own first start makes them: tables, version rows, the user admin with id 1.
+
+SQLite is Koito 0.2 and later (schema version 2), PostgreSQL is Koito 0.1 (schema version 5).
+"""
+
+import sqlite3
+from contextlib import closing
+from importlib import resources
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from bookpipe.model.errors import ConfigError, UnreachableError
+
+# One lock for all databases of a server: CREATE ROLE and CREATE DATABASE have no "if not exists" that is safe at once.
+_SETUP_LOCK = 0x6B6F6974
+_TRIGRAM_INDEXES = {
+    "idx_artist_aliases_alias_trgm": "artist_aliases",
+    "idx_release_aliases_alias_trgm": "release_aliases",
+    "idx_track_aliases_alias_trgm": "track_aliases",
+}
+
+
+def create_koito_sqlite(path: Path) -> str:
+    """Make the file, in WAL mode as Koito opens it; return its URL.
+
+    An existing file is kept as it is (and finished, if an earlier call died half-way).
+    Raises ConfigError when the file cannot be made.
+    """
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("PRAGMA journal_mode = wal")
+            connection.execute("BEGIN IMMEDIATE")
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'goose_db_version'").fetchone():
+                for statement in _statements((resources.files("bookpipe.demo") / "koito_sqlite.sql").read_text()):
+                    connection.execute(statement)
+            connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise ConfigError(f"cannot make {path}: {error}; is there a folder that this user may write in?") from error
+    return f"sqlite:///{path.resolve()}"
+
+
+def _statements(script: str) -> list[str]:
+    """The statements of a script one by one: executescript would commit our transaction before the first."""
+    statements, lines = [], []
+    for line in script.splitlines():
+        lines.append(line)
+        if sqlite3.complete_statement("\n".join(lines)):
+            statements.append("\n".join(lines))
+            lines = []
+    return statements
+
+
+def create_koito_postgres(
+    superuser_url: str,
+    database: str = "koito",
+    *,
+    owner: str = "koito",
+    password: str = "koito",  # noqa: S107 - for demos; the application has no default
+    fresh: bool = False,
+) -> str:
+    """Make the database and the role `owner` that owns it and its tables; return the owner's URL.
+
+    `superuser_url` leads to any database of the server. An existing database is kept as it is (and finished, if an
+    earlier call died half-way) unless `fresh`, which drops it first, with its connections. The role's password is set
+    in any case. The trigram indexes are left out where the server has no extension pg_trgm.
+    Raises ConfigError when the role exists as a superuser, UnreachableError when the server does not answer.
+    """
+    try:
+        with psycopg.connect(superuser_url, autocommit=True) as server:
+            server.execute("SELECT pg_advisory_lock(%s)", (_SETUP_LOCK,))
+            _ensure_role(server, owner, password)
+            name = sql.Identifier(database)
+            if fresh:
+                server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+            if server.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,)).fetchone() is None:
+                server.execute(
+                    sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0 ENCODING 'UTF8'").format(
+                        name, sql.Identifier(owner)
+                    )
+                )
+            with psycopg.connect(make_conninfo(superuser_url, dbname=database)) as connection:
+                _ensure_tables(connection, owner)
+            return _owner_url(server, superuser_url, database, owner, password)
+    except psycopg.OperationalError as error:
+        raise UnreachableError(f"cannot set up {database}: {error}; is the PostgreSQL server running?") from error
+
+
+def _ensure_role(server: psycopg.Connection, owner: str, password: str) -> None:
+    found = server.execute("SELECT rolsuper FROM pg_roles WHERE rolname = %s", (owner,)).fetchone()
+    if found is not None and found[0]:
+        raise ConfigError(f"the role {owner} is a superuser: choose another name for Koito's")
+    verb = sql.SQL("CREATE" if found is None else "ALTER")
+    server.execute(sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(verb, sql.Identifier(owner), sql.Literal(password)))
+
+
+def _ensure_tables(connection: psycopg.Connection, owner: str) -> None:
+    """Everything in one transaction: the version rows say that all of it is there."""
+    made = connection.execute("SELECT to_regclass('public.goose_db_version')").fetchone()
+    if made is not None and made[0] is not None:
+        return
+    connection.execute("SET client_min_messages TO warning")
+    available = connection.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'pg_trgm'").fetchone()
+    if available:
+        connection.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm SCHEMA public")
+    connection.execute(sql.SQL("GRANT CREATE ON SCHEMA public TO {}").format(sql.Identifier(owner)))
+    connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(owner)))
+    connection.execute((resources.files("bookpipe.demo") / "koito_postgres.sql").read_bytes())
+    if available:
+        for index, table in _TRIGRAM_INDEXES.items():
+            connection.execute(
+                sql.SQL("CREATE INDEX {} ON {} USING gin (alias gin_trgm_ops)").format(
+                    sql.Identifier(index), sql.Identifier(table)
+                )
+            )
+
+
+def _owner_url(server: psycopg.Connection, superuser_url: str, database: str, owner: str, password: str) -> str:
+    """Over TCP where the server listens, so that the password counts."""
+    given = conninfo_to_dict(superuser_url)
+    host, port = str(given.get("host") or server.info.host), server.info.port
+    credentials = f"{quote(owner, safe='')}:{quote(password, safe='')}"
+    path = quote(database, safe="")
+    if not host.startswith("/"):
+        return f"postgresql://{credentials}@{host}:{port}/{path}"
+    listening = server.execute("SHOW listen_addresses").fetchone()
+    if listening is not None and listening[0]:
+        return f"postgresql://{credentials}@127.0.0.1:{port}/{path}"
+    return f"postgresql://{credentials}@/{path}?host={quote(host, safe='')}&port={port}"

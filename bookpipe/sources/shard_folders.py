@@ -1,0 +1,104 @@
+"""The files of a folder that a shard was extracted to, as rows."""
+
+import os
+import stat
+from collections.abc import Iterator
+
+from bookpipe.model.rejections import Reason
+from bookpipe.runtime.files import refuse
+from bookpipe.sources.shard_chunks import Chunk, Filling, Resume, ShardRow, refuse_member
+from bookpipe.sources.tar_headers import Kind, Member, Problem, ProblemKind
+from bookpipe.sources.tar_shards import Shard
+from bookpipe.sources.tar_streams import OPEN_FLAGS, OpenFile, Range, read_into
+
+
+class FolderReader:
+    """The files of a folder."""
+
+    def __init__(self, shard: Shard, max_member: int) -> None:
+        self.root, self.max_member = os.fsencode(shard.path), max_member
+        self.total: int | None = None
+        self.done = 0
+
+    def events(self, start: Resume) -> Iterator[Member | Problem]:
+        return _walk_folder(self.root, start.position)
+
+    def after(self, member: Member) -> int:
+        return member.offset + 1
+
+    def reaches(self, _member: Member) -> bool:
+        return True
+
+    def admit(self, member: Member) -> tuple[ShardRow, Member | None]:
+        row = ShardRow(member.offset, member.name, member.size, member.mtime)
+        refusal = refuse_member(member)
+        if refusal is not None:
+            row.refuse(*refusal)
+        return row, None if refusal else member
+
+    def load(self, row: ShardRow, member: Member, filling: Filling) -> bool:
+        """Get the row's bytes, or its reason."""
+        try:
+            file = OpenFile(os.open(os.path.join(self.root, member.name), OPEN_FLAGS | os.O_NOFOLLOW))
+            before = os.fstat(file.fd)
+            if not stat.S_ISREG(before.st_mode):
+                row.refuse(Reason.NOT_A_FILE.value, "")
+            elif before.st_size != member.size:
+                row.refuse(Reason.CHANGED_WHILE_READING.value, "")
+            elif member.size > self.max_member:
+                row.held = Range(file, 0, member.size)
+            else:
+                view = filling.allocate(member.size)
+                whole = read_into(file.fd, 0, view)
+                after = os.fstat(file.fd)
+                if not whole or (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+                    row.refuse(Reason.CHANGED_WHILE_READING.value, "")
+                else:
+                    row.data = view.toreadonly()
+        except OSError as error:
+            refused = refuse(error, os.path.join(self.root, member.name))
+            row.refuse(refused.reason.value, refused.detail)
+        self.done += member.size
+        return True
+
+    def close_chunk(self, filling: Filling, position: int, last: bool) -> Chunk:
+        return Chunk(filling.rows, filling.problems, Resume(position), self.done, None, last)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _walk_folder(root: bytes, start: int) -> Iterator[Member | Problem]:
+    """The files below `root` from the `start`th on, sorted folder by folder. Nothing is opened, no link followed."""
+    number = 0
+    rest = [(b"", True)]
+    while rest:
+        name, is_folder = rest.pop()
+        path = os.path.join(root, name)
+        if is_folder:
+            try:
+                with os.scandir(path) as entries:
+                    found = sorted(((e.name, e.is_dir(follow_symlinks=False)) for e in entries), reverse=True)
+            except OSError as error:
+                refuse(error, path)
+                detail = f"{os.fsdecode(name)!r} cannot be listed: {error.strerror}"
+                yield Problem(ProblemKind.UNREADABLE_FOLDER, number, number, detail)
+                continue
+            rest += ((os.path.join(name, entry), folder) for entry, folder in found)
+            continue
+        if number >= start:
+            yield _describe_file(path, name, number)
+        number += 1
+
+
+def _describe_file(path: bytes, name: bytes, number: int) -> Member:
+    try:
+        status = os.lstat(path)
+    except OSError as error:
+        refuse(error, path)
+        return Member(number, number, name, 1, 0, Kind.FILE)  # reading it will say what is wrong
+    kind = {stat.S_IFREG: Kind.FILE, stat.S_IFLNK: Kind.SYMLINK, stat.S_IFIFO: Kind.FIFO}.get(
+        stat.S_IFMT(status.st_mode), Kind.DEVICE
+    )
+    size = status.st_size if kind is Kind.FILE else 0
+    return Member(number, number, name, size, int(status.st_mtime), kind, size)

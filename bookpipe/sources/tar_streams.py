@@ -1,0 +1,231 @@
+"""The bytes of a tar shard by their offsets in the tar, whether it is packed or not."""
+
+import lzma
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import zstandard
+from isal import igzip_lib
+
+from bookpipe.model.errors import ConfigError, TransientError
+from bookpipe.runtime.files import refuse
+from bookpipe.sources.tar_headers import ProblemKind
+from bookpipe.sources.tar_shards import MAGIC, ShardKind
+
+OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK  # a pipe must not hang the reader
+_PIECE = 256 << 10  # bytes unpacked at once, whatever the packed bytes claim to become
+_XZ_MEMORY = 256 << 20  # bytes; xz -9 needs 65 MB
+
+
+class OpenFile:
+    """A file descriptor that is open as long as somebody holds it."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._seen = self._look()
+
+    def _look(self) -> tuple[int, int]:
+        status = os.fstat(self.fd)
+        return status.st_size, status.st_mtime_ns
+
+    def is_changed(self) -> bool:
+        """Whether somebody has written to it since it was opened."""
+        return self._look() != self._seen
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Bytes that were too many to be held in memory. Can be read again, from any thread, as long as it exists."""
+
+    file: OpenFile
+    offset: int
+    size: int
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """At most `length` bytes from `offset` in the range, short or empty at its end."""
+        return os.pread(self.file.fd, max(0, min(length, self.size - offset)), self.offset + offset)
+
+
+def read_into(fd: int, offset: int, view: memoryview) -> bool:
+    """Fill `view` from `offset` of a file; False when the file is shorter."""
+    done = os.preadv(fd, [view], offset)
+    while 0 < done < len(view):
+        n = os.preadv(fd, [view[done:]], offset + done)
+        if n == 0:
+            return False
+        done += n
+    return done == len(view)
+
+
+class Plain:
+    """A tar as it is on disk."""
+
+    stopped = None
+
+    def __init__(self, file: OpenFile, _kind: ShardKind) -> None:
+        self.file = file
+        self.end = os.fstat(file.fd).st_size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return os.pread(self.file.fd, length, offset)
+
+    def read_into(self, offset: int, view: memoryview) -> bool:
+        """Fill `view`; False when the archive ends before."""
+        if not self.reaches(offset + len(view)):
+            return False
+        if not read_into(self.file.fd, offset, view):
+            raise TransientError("A tar shard became shorter while it was read. The partition is tried again.")
+        return True
+
+    def reaches(self, offset: int) -> bool:
+        """Whether the archive has that many bytes."""
+        return offset <= self.end
+
+    def hold(self, offset: int, size: int, _spool: Path | None) -> Range | None:
+        """The range of a member, still on disk; None when the archive ends before."""
+        return Range(self.file, offset, size) if self.reaches(offset + size) else None
+
+
+# igzip_lib's stub calls its exception class an instance.
+_UNPACKING_ERRORS: tuple[Any, ...] = (EOFError, lzma.LZMAError, igzip_lib.error, zstandard.ZstdError)
+
+
+class Unpacked:
+    """A packed tar, as one stream of bytes that are unpacked once: offsets only go forward."""
+
+    def __init__(self, file: OpenFile, kind: ShardKind) -> None:
+        self.file = file
+        self.end: int | None = None
+        self.stopped: tuple[ProblemKind, str] | None = None
+        self._window, self._start = b"", 0  # bytes at hand, and the offset of the first
+        raw = os.fdopen(file.fd, "rb", buffering=0, closefd=False)
+        self._pieces = _unpack_zstd(raw) if kind == "tar.zst" else _unpack(raw, kind)
+
+    def _more(self, offset: int) -> bool:
+        """Unpack one more piece and forget what is before `offset`; False at the end."""
+        if self.end is not None:
+            return False
+        piece = b""
+        try:
+            piece = next(self._pieces, b"")
+        except _Garbage as error:
+            self.stopped = ProblemKind.GARBAGE_AFTER_END, str(error)
+        except _UNPACKING_ERRORS as error:
+            self.stopped = ProblemKind.DAMAGED_STREAM, str(error)
+        passed = min(offset - self._start, len(self._window))
+        self._window = self._window[passed:] + piece
+        self._start += passed
+        if not piece:
+            self.end = self._start + len(self._window)
+        return bool(piece)
+
+    def reaches(self, offset: int) -> bool:
+        """Go forward until the byte before `offset` is at hand; False when the archive ends before."""
+        while self._start + len(self._window) < offset:
+            if not self._more(offset):
+                return False
+        return True
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        while self._start + len(self._window) < offset + length and self._more(offset):
+            pass
+        at = offset - self._start
+        return self._window[at : at + length]
+
+    def read_into(self, offset: int, view: memoryview) -> bool:
+        """Fill `view`; False when the archive ends before."""
+        done = 0
+        while done < len(view):
+            at = offset + done - self._start
+            if at >= len(self._window):
+                if not self._more(offset + done):
+                    return False
+                continue
+            piece = memoryview(self._window)[at : at + len(view) - done]
+            view[done : done + len(piece)] = piece
+            done += len(piece)
+        return True
+
+    def hold(self, offset: int, size: int, spool: Path | None) -> Range | None:
+        """The range of a member, written to a file without a name; None when the archive ends before."""
+        with tempfile.TemporaryFile(dir=spool, buffering=0) as file:
+            buffer = memoryview(bytearray(_PIECE))
+            for at in range(0, size, _PIECE):
+                view = buffer[: size - at]
+                if not self.read_into(offset + at, view):
+                    return None
+                file.write(view)
+            return Range(OpenFile(os.dup(file.fileno())), 0, size)
+
+
+class _Garbage(Exception):  # noqa: N818  it ends the bytes, it is no error
+    """What follows the packed data is no packed data."""
+
+
+def _unpack(raw: BinaryIO, kind: ShardKind) -> Iterator[bytes]:
+    """The unpacked pieces of a gzip or xz file, all of its members or streams one after the other."""
+
+    def start() -> Any:
+        if kind == "tar.gz":
+            return igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+
+    unpacker, data = start(), b""
+    while True:
+        if unpacker.eof:
+            data = unpacker.unused_data.lstrip(b"\0")
+            while not data:
+                data = raw.read(_PIECE)
+                if not data:
+                    return
+                data = data.lstrip(b"\0")
+            if not MAGIC[kind].startswith(data[:2]):
+                raise _Garbage("bytes behind the packed data")
+            unpacker = start()
+        elif unpacker.needs_input:
+            data = raw.read(_PIECE)
+            if not data:
+                raise EOFError("the packed data ends early")
+        piece = unpacker.decompress(data, _PIECE)
+        data = b""
+        if piece:
+            yield piece
+
+
+def _unpack_zstd(raw: BinaryIO) -> Iterator[bytes]:
+    """The unpacked pieces of all frames of a zstd file. A frame that is cut off ends without an error."""
+    some = False
+    with zstandard.ZstdDecompressor().stream_reader(raw, read_size=_PIECE, read_across_frames=True) as reader:
+        while True:
+            try:
+                piece = reader.read1(_PIECE)
+            except zstandard.ZstdError as error:
+                if some and "Unknown frame descriptor" in str(error):
+                    raise _Garbage("bytes behind the packed data") from error
+                raise
+            if not piece:
+                return
+            some = True
+            yield piece
+
+
+def open_shard(path: Path) -> int:
+    try:
+        fd = os.open(path, OPEN_FLAGS)
+    except OSError as error:
+        refuse(error, os.fsencode(path))
+        raise ConfigError(
+            f"The shard {path} cannot be opened: {error.strerror}. Check the file and its rights."
+        ) from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise ConfigError(f"The shard {path} is not a regular file.")
+    return fd

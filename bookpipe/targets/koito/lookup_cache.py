@@ -1,0 +1,290 @@
+"""The lookup cache: what the digest of a listen was resolved to, in Koito's own database.
+
+It is there so that what the user did in Koito since then is respected, and to see quickly what was loaded before. It is
+not there to replace the rules: these depend on the order of listens, and a first import must end as in Koito itself.
+A row says that a digest, in these rows of this export, was resolved to a track, an album and a first artist; it goes
+with any of the three. When a chunk (origin, first row to last row) is loaded, it trusts only rows of other origins, and
+rows of the same one whose rows overlap its own, which a load of the same rows has made (*visible* rows). So the chunks
+of an export do not see each other, and are resolved as if it were one.
+
+- A listen is *loaded* when a visible row of its digest names a track that has a listen at exactly that time. It ends
+  as existing.
+- A digest is *followed* when the user has changed what it stood for, so that the rules would miss it:
+  (a) the visible rows of the digest agree on one track, and one of them was made when that track had another title,
+      another album, an album of another title or other artists. Nothing in the rules changes these by itself;
+  (b) no row of the digest is left, and at all the times noted as its witnesses (up to three listens at whose time no
+      other track had one) there is a listen of one and the same track and of no other: that is where the user has
+      moved the listens, by merging tracks, albums or artists.
+  From then on its rows are marked so that it is followed always, and not only until the next look.
+- In all other cases the rules decide. A track or listens that were simply deleted leave no such times, so they come
+  back with an import, as they do in Koito.
+
+Foreign keys delete a row with its track, album or artist, so that an id that SQLite gives to another entity later is
+never taken for the old one; every connection of Koito's has them on. With the cache off nothing here is read or
+written.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from hashlib import blake2b
+
+from bookpipe.model.listen_plans import Resolution
+from bookpipe.targets.koito.database import Database
+from bookpipe.targets.koito.image import track_artists
+from bookpipe.targets.koito.journal import create_tables
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS {p}lookup_origin (id {key} PRIMARY KEY, name text NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS {p}lookup_witness (
+    digest {bytes} NOT NULL PRIMARY KEY, second_1 bigint NOT NULL, second_2 bigint, second_3 bigint) {without_rowid};
+CREATE TABLE IF NOT EXISTS {p}track_lookup (
+    digest {bytes} NOT NULL, origin_id integer NOT NULL, first_row bigint NOT NULL, last_row bigint NOT NULL,
+    artist_id integer NOT NULL REFERENCES artists (id) ON DELETE CASCADE,
+    release_id integer NOT NULL REFERENCES releases (id) ON DELETE CASCADE,
+    track_id integer NOT NULL REFERENCES tracks (id) ON DELETE CASCADE,
+    fingerprint {bytes} NOT NULL,
+    PRIMARY KEY (digest, track_id, origin_id, first_row)) {without_rowid};
+CREATE INDEX IF NOT EXISTS {i}track_lookup_artist ON {p}track_lookup (artist_id);
+CREATE INDEX IF NOT EXISTS {i}track_lookup_release ON {p}track_lookup (release_id);
+CREATE INDEX IF NOT EXISTS {i}track_lookup_track ON {p}track_lookup (track_id);
+"""
+_LAST_TABLE = "track_lookup"
+
+WITNESSES = 3
+FOLLOW_ALWAYS = b""  # the fingerprint of a row whose track the rules would not find
+
+Key = tuple[int, bytes, int, int]  # index into the chunk, digest, seconds, microseconds
+
+
+class LookupCache:
+    """The cache of one user's listens in one database. Everything happens inside the caller's transaction."""
+
+    def __init__(self, database: Database, user_id: int) -> None:
+        self._database = database
+        self._user_id = user_id
+        self._lookup, self._witness, self._origin = map(
+            database.own, ("track_lookup", "lookup_witness", "lookup_origin")
+        )
+
+    def exists(self) -> bool:
+        """Whether the tables are there: the last of them is made last."""
+        return self._database.has_table(self._lookup)
+
+    def create(self) -> None:
+        """Create the tables that are missing."""
+        create_tables(self._database, _TABLES)
+
+    def forget(self) -> None:
+        """Empty the cache: from now on the rules decide alone, until it has filled again."""
+        for table in (self._lookup, self._witness):
+            self._database.change(f"DELETE FROM {table}")
+
+    def forget_chunks(self, chunks: Iterable[tuple[str, int, int]]) -> int:
+        """Remove what the chunks (origin, first row, last row) have put in; the number of rows."""
+        removed = 0
+        for origin, first, last in chunks:
+            where = "WHERE origin_id = ? AND first_row = ? AND last_row = ?"
+            values = (self._origin_id(origin), first, last)
+            digests = {
+                digest for (digest,) in self._database.run(f"SELECT digest FROM {self._lookup} {where}", *values)
+            }
+            removed += self._database.change(f"DELETE FROM {self._lookup} {where}", *values)
+            given = self._database.given("digest", {"digest": ("bytea", sorted(digests))})
+            self._database.change(
+                f"DELETE FROM {self._witness} WHERE digest IN (SELECT digest FROM {given.sql} k) "
+                f"AND digest NOT IN (SELECT digest FROM {self._lookup})",
+                *given.values,
+            )
+        return removed
+
+    def look_up(
+        self, keys: Sequence[Key], origin: str, first_row: int, last_row: int
+    ) -> tuple[frozenset[int], dict[bytes, int]]:
+        """The rows of the chunk that are loaded, and the tracks to follow, by digest."""
+        database = self._database
+        if not keys or not any(
+            database.run(f"SELECT 1 FROM {table} LIMIT 1") for table in (self._lookup, self._witness)
+        ):
+            return frozenset(), {}
+        own = self._origin_id(origin)
+        given = database.given(
+            "key",
+            {
+                "digest": ("bytea", [digest for _, digest, _, _ in keys]),
+                "n": ("bigint", [row for row, _, _, _ in keys]),
+                "at": ("bigint", [seconds * 1_000_000 + rest for _, _, seconds, rest in keys]),
+            },
+        )
+        loaded = frozenset(
+            row
+            for (row,) in database.run(
+                f"SELECT k.n FROM {given.sql} k CROSS JOIN {self._lookup} c CROSS JOIN listens l "
+                "WHERE c.digest = k.digest AND (c.origin_id != ? OR (c.first_row <= ? AND c.last_row >= ?)) "
+                f"AND l.track_id = c.track_id AND l.listened_at = {database.instant('k.at')}",
+                *given.values,
+                own,
+                last_row,
+                first_row,
+            )
+        )
+        digests = sorted({digest for row, digest, _, _ in keys if row not in loaded})
+        return loaded, self._followed(digests, own, first_row, last_row) if digests else {}
+
+    def _followed(self, digests: Sequence[bytes], own: int, first_row: int, last_row: int) -> dict[bytes, int]:
+        """Where the user's changes lead these digests, for those that they concern."""
+        given = self._database.given("digest", {"digest": ("bytea", digests)})
+        rows = self._database.run(
+            "SELECT c.digest, c.track_id, c.fingerprint, c.origin_id, c.first_row, c.last_row "
+            f"FROM {given.sql} k CROSS JOIN {self._lookup} c WHERE c.digest = k.digest",
+            *given.values,
+        )
+        visible = [
+            (digest, track, fingerprint)
+            for digest, track, fingerprint, where, first, last in rows
+            if where != own or (first <= last_row and last >= first_row)
+        ]
+        rowless = set(digests).difference(row[0] for row in rows)
+        return {**self._changed(visible), **self._moved(rowless)}
+
+    def _changed(self, visible: Sequence[tuple[bytes, int, bytes]]) -> dict[bytes, int]:
+        """(a): digests whose track is not any more what it was."""
+        now = fingerprints(self._database, {track for _, track, _ in visible})
+        tracks: dict[bytes, set[int]] = defaultdict(set)
+        for digest, track, _ in visible:
+            tracks[digest].add(track)
+        return {
+            digest: track
+            for digest, track, fingerprint in visible
+            if len(tracks[digest]) == 1 and fingerprint != now[track]
+        }
+
+    def _moved(self, digests: Collection[bytes]) -> dict[bytes, int]:
+        """(b): digests without rows, by their witnesses."""
+        if not digests:
+            return {}
+        database = self._database
+        given = database.given("digest", {"digest": ("bytea", sorted(digests))})
+        witnesses = {
+            digest: [second for second in seconds if second is not None]
+            for digest, *seconds in database.run(
+                f"SELECT w.digest, w.second_1, w.second_2, w.second_3 FROM {given.sql} k CROSS JOIN {self._witness} w "
+                "WHERE w.digest = k.digest",
+                *given.values,
+            )
+        }
+        at = database.integers("second", sorted({second for found in witnesses.values() for second in found}))
+        tracks: dict[int, set[int]] = defaultdict(set)
+        for second, track in database.run(
+            f"SELECT k.value, l.track_id FROM {at.sql} k CROSS JOIN listens l "
+            f"WHERE {database.within_second('l.listened_at', 'k.value')} AND +l.user_id = ?",
+            *at.values,
+            self._user_id,
+        ):
+            tracks[second].add(track)
+        moved = {}
+        for digest, seconds in witnesses.items():
+            there = set.union(*(tracks[second] for second in seconds))
+            if len(there) == 1 and all(tracks[second] for second in seconds):
+                moved[digest] = there.pop()
+        return moved
+
+    def remember(
+        self,
+        resolutions: Sequence[Resolution],
+        followed: Mapping[bytes, int],
+        origin: str,
+        first_row: int,
+        last_row: int,
+    ) -> None:
+        """Note what a chunk's digests were resolved to. References are ids by now, and the listens are there."""
+        if not resolutions:
+            return
+        database = self._database
+        if not self._origin_id(origin):
+            database.change(f"INSERT INTO {self._origin} (name) VALUES (?)", origin)
+        prints = fingerprints(database, {r.track for r in resolutions if r.digest not in followed})
+        count = len(resolutions)
+        database.put(
+            self._lookup,
+            {
+                "digest": ("bytea", [r.digest for r in resolutions]),
+                "origin_id": ("bigint", [self._origin_id(origin)] * count),
+                "first_row": ("bigint", [first_row] * count),
+                "last_row": ("bigint", [last_row] * count),
+                "artist_id": ("bigint", [r.artist for r in resolutions]),
+                "release_id": ("bigint", [r.release for r in resolutions]),
+                "track_id": ("bigint", [r.track for r in resolutions]),
+                "fingerprint": (
+                    "bytea",
+                    [FOLLOW_ALWAYS if r.digest in followed else prints[r.track] for r in resolutions],
+                ),
+            },
+            ignore=True,
+        )
+        self._note_witnesses(resolutions)
+
+    def _note_witnesses(self, resolutions: Sequence[Resolution]) -> None:
+        """The newest listens are witnesses: of older ones nobody knows whether they are there still."""
+        database = self._database
+        noted = [(r.digest, r.track, second) for r in resolutions for second in r.seconds[:WITNESSES]]
+        given = database.given(
+            "witness",
+            {
+                "n": ("bigint", range(len(noted))),
+                "track": ("bigint", [track for _, track, _ in noted]),
+                "at": ("bigint", [second for _, _, second in noted]),
+            },
+        )
+        shared = {
+            n
+            for (n,) in database.run(
+                f"SELECT k.n FROM {given.sql} k CROSS JOIN listens l "
+                f"WHERE {database.within_second('l.listened_at', 'k.at')} AND +l.user_id = ? AND l.track_id != k.track",
+                *given.values,
+                self._user_id,
+            )
+        }
+        witnesses: dict[bytes, list[int | None]] = defaultdict(list)
+        for n, (digest, _, second) in enumerate(noted):
+            if n not in shared and len(witnesses[digest]) < WITNESSES:
+                witnesses[digest].append(second)
+        digests = [digest for digest, seconds in witnesses.items() if seconds]
+        old = database.given("digest", {"digest": ("bytea", digests)})
+        database.change(f"DELETE FROM {self._witness} WHERE digest IN (SELECT digest FROM {old.sql} k)", *old.values)
+        columns = list(zip(*((witnesses[d] + [None] * WITNESSES)[:WITNESSES] for d in digests), strict=True))
+        if columns:
+            database.put(
+                self._witness,
+                {
+                    "digest": ("bytea", digests),
+                    **{f"second_{n}": ("bigint", column) for n, column in enumerate(columns, start=1)},
+                },
+                ignore=True,
+            )
+
+    def _origin_id(self, name: str) -> int:
+        """The number of an origin; 0 for one that is not there yet."""
+        rows = self._database.run(f"SELECT id FROM {self._origin} WHERE name = ?", name)
+        return int(rows[0][0]) if rows else 0
+
+
+def fingerprints(database: Database, tracks: Iterable[int]) -> dict[int, bytes]:
+    """Digests of what only the user changes about these tracks: title, album, the album's title, artists."""
+    wanted = sorted(tracks)
+    if not wanted:
+        return {}
+    given = database.integers("track", wanted)
+    rows = database.run(
+        "SELECT t.id, t.release_id, "
+        "(SELECT min(n.alias) FROM track_aliases n WHERE n.track_id = t.id AND n.is_primary), "
+        "(SELECT min(n.alias) FROM release_aliases n WHERE n.release_id = t.release_id AND n.is_primary) "
+        f"FROM {given.sql} k CROSS JOIN tracks t WHERE t.id = k.value",
+        *given.values,
+    )
+    artists: dict[int, list[int]] = defaultdict(list)
+    for track, artist in track_artists(database, wanted):
+        artists[track].append(artist)
+    return {
+        track: blake2b(repr((*facts, sorted(artists[track]))).encode(), digest_size=8).digest()
+        for track, *facts in rows
+    }

@@ -1,0 +1,154 @@
+"""Koito 0.2 and later: a SQLite file in WAL mode."""
+
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from bookpipe.targets.koito.database import Columns, Database, Given
+from bookpipe.targets.sqlite import in_use_elsewhere, translating
+
+# How long the file is left to others between two transactions. A writer that waits looks ten times a second.
+BREATH_S = 0.11
+
+_TYPES = {"bigint": "integer", "boolean": "integer", "text": "text", "uuid": "text", "bytea": "blob"}
+
+
+class SqliteDatabase(Database):
+    """`path` is the file of `connection`."""
+
+    flavour = "sqlite"
+    alias_joint = "||"
+    version = 2
+    key_type = "integer"
+    bytes_type = "blob"
+    without_rowid = "WITHOUT ROWID"
+    prefix = index_prefix = "bookpipe_"
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self.connection = connection
+        self.path = path
+        self._given: dict[str, tuple[str, ...]] = {}
+        self._left_at: float | None = None
+
+    def run(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with translating("reading and writing Koito's database"):
+            return self.connection.execute(query, values).fetchall()
+
+    def change(self, statement: str, *values: object) -> int:
+        with translating("writing Koito's database"):
+            return self.connection.execute(statement, values).rowcount
+
+    def given(self, name: str, columns: Columns) -> Given:
+        table = f"temp.given_{name}"
+        shape = tuple(columns)
+        with translating("preparing a question"):
+            if self._given.get(name) == shape:
+                self.connection.execute(f"DELETE FROM {table}")
+            else:
+                definitions = ", ".join(f"{column} {_TYPES[kind]}" for column, (kind, _) in columns.items())
+                self.connection.execute(f"DROP TABLE IF EXISTS {table}")
+                self.connection.execute(f"CREATE TABLE {table} ({definitions})")
+                self._given[name] = shape
+            self._insert("INSERT", table, columns)
+        return Given(table, ())
+
+    def put(self, table: str, columns: Columns, *, ignore: bool = False) -> None:
+        with translating(f"writing {table}"):
+            self._insert("INSERT OR IGNORE" if ignore else "INSERT", table, columns)
+
+    def _insert(self, verb: str, table: str, columns: Columns) -> None:
+        marks = ", ".join("?" * len(columns))
+        rows = zip(*(values for _, values in columns.values()), strict=True)
+        self.connection.executemany(f"{verb} INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
+
+    def new_ids(self, table: str, count: int) -> list[int]:
+        ((highest,),) = self.run(f"SELECT coalesce(max(id), 0) FROM {table}")
+        return list(range(highest + 1, highest + 1 + count))
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Koito's own writers give up after five seconds: between our transactions they get a turn."""
+        self._let_others_in()
+        with translating("waiting for Koito's other writers"):
+            self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            with translating("committing"):
+                self.connection.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        finally:
+            self._left_at = time.monotonic()
+
+    def _let_others_in(self) -> None:
+        if self._left_at is not None and in_use_elsewhere(self.path) is not False:
+            time.sleep(max(0.0, BREATH_S - (time.monotonic() - self._left_at)))
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        with translating("reading Koito's database"):
+            self.connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._roll_back()
+
+    def _roll_back(self) -> None:
+        self._given.clear()  # tables made in the transaction go with it
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
+
+    def insert_listens(self, listens: pa.Table, user_id: int) -> list[int]:
+        tracks, times, clients = (listens[name].to_pylist() for name in ("track", "listened_at", "client"))
+        taken = set(self._taken(tracks, times))
+        seen = set()
+        rows: list[Sequence[object]] = []
+        for n, (track, at, client) in enumerate(zip(tracks, times, clients, strict=True)):
+            if n in taken:
+                continue
+            if (track, at) in seen:  # they differ only by the fraction of a second, which this flavour drops
+                taken.add(n)
+                continue
+            seen.add((track, at))
+            rows.append((track, at, user_id, client))
+        with translating("writing listens"):
+            self.connection.executemany(
+                "INSERT INTO listens (track_id, listened_at, user_id, client) VALUES (?, ?, ?, ?)", rows
+            )
+        return sorted(taken)
+
+    def _taken(self, tracks: Sequence[int], times: Sequence[int]) -> list[int]:
+        given = self.given(
+            "listen", {"n": ("bigint", range(len(tracks))), "track": ("bigint", tracks), "at": ("bigint", times)}
+        )
+        query = (
+            f"SELECT k.n FROM {given.sql} k CROSS JOIN listens l WHERE l.track_id = k.track AND l.listened_at = k.at"
+        )
+        return [n for (n,) in self.run(query)]
+
+    def has_table(self, table: str) -> bool:
+        return bool(self.run("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", table))
+
+    def columns(self, table: str) -> set[str]:
+        return {name for (name,) in self.run("SELECT name FROM pragma_table_info(?)", table)}
+
+    def prepare_own_tables(self) -> None:
+        pass
+
+    def alias_order(self, aliases: str) -> str:
+        return f"{aliases}.rowid"
+
+    def instant(self, microseconds: str) -> str:
+        return f"({microseconds}) / 1000000"
+
+    def microseconds(self, listened_at: str) -> str:
+        return f"{listened_at} * 1000000"
+
+    def within_second(self, listened_at: str, second: str) -> str:
+        return f"{listened_at} = {second}"

@@ -1,0 +1,1 @@
+"""The music archive: songs go in through its HTTP API."""
