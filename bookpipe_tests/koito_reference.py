@@ -340,7 +340,7 @@ class KoitoReference:
 
     def _one(self, sql: str, *values: Any) -> int | None:
         found = self._db.execute(sql, values).fetchone()
-        return None if found is None else found[0]  # type: ignore[no-any-return]
+        return None if found is None else found[0]
 
     def _insert(self, sql: str, *values: Any) -> int:
         return int(self._db.execute(sql, values).lastrowid or 0)

@@ -4,6 +4,7 @@ Few names, in several cases and with guests, few albums that are shared, MBIDs t
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ Row = dict[str, Any]
 
 START = 1_700_000_000  # seconds since 1970
 
-NAMES = ("A", "a", "B", "C", "Straße", "STRASSE", "İ", "A||B", "b", "K", "\u212a")
+NAMES = ("A", "a", "B", "C", "Straße", "STRASSE", "İ", "I", "ı", "A||B", "b", "K", "\u212a")
 UNTRIMMED = ("A ", "\u3000B", "\x1fA")  # the last one is not white space to Koito
 ARTISTS = (
     *NAMES,
@@ -28,7 +29,7 @@ ARTISTS = (
     " ",
     "(feat. )",
 )
-TITLES = ("s", "S", "t (feat. B)", "t feat. C", "u [Feat. a]", "Hits", " ", "s ")
+TITLES = ("s", "S", "t (feat. B)", "t feat. C", "u [Feat. a]", "Hits", " ", "s ", "t feat. C (feat. B)")
 ALBUMS = ("", "Hits", "hits", "Hits ", "s", "R")
 EXTRA = ("A", "B", "Alias", "alias ", "s", "Hits", "Other")
 
@@ -84,82 +85,116 @@ def listens_table(rows: Sequence[Row]) -> pa.Table:
     return pa.Table.from_pylist([row | {"row": n} for n, row in enumerate(rows, start=1)], schema=LISTENS)
 
 
-def _mbids(kind: int, most: int = 4) -> st.SearchStrategy[str | None]:
-    return st.sampled_from([None, None, None, *(mbid(kind, n) for n in range(most))])
+@dataclass(frozen=True)
+class Pools:
+    """What the rows of one history are drawn from: the fewer, the more they collide."""
+
+    names: tuple[str, ...] = NAMES + UNTRIMMED
+    artists: tuple[str, ...] = ARTISTS
+    titles: tuple[str, ...] = TITLES
+    albums: tuple[str, ...] = ALBUMS
+    mbids: int = 4
+
+    def mbid(self, kind: int) -> st.SearchStrategy[str | None]:
+        known = [mbid(kind, n) for n in range(self.mbids)]
+        return st.sampled_from([None] * 3 + known)
+
+
+def _some(values: tuple[str, ...], most: int) -> st.SearchStrategy[tuple[str, ...]]:
+    return st.lists(st.sampled_from(values), min_size=1, max_size=most).map(tuple)
+
+
+def _pools() -> st.SearchStrategy[Pools]:
+    return st.one_of(
+        st.just(Pools()),
+        st.builds(
+            Pools,
+            _some(NAMES + UNTRIMMED, 3),
+            _some(ARTISTS, 3),
+            _some(TITLES, 2),
+            _some(ALBUMS, 2),
+            st.integers(0, 3),
+        ),
+    )
 
 
 _SECONDS = st.integers(START, START + 5)
 _DURATIONS = st.sampled_from([0, 0, 180, 200])
 _CLIENTS = st.sampled_from(["", "x", "y"])
-_NAME_LISTS = st.none() | st.lists(st.sampled_from(NAMES + UNTRIMMED), max_size=3)
 
 
 @st.composite
-def submitted_rows(draw: st.DrawFn) -> Row:
+def submitted_rows(draw: st.DrawFn, pools: Pools) -> Row:
     """A row of any kind but Koito's own, with what no single importer would put together."""
-    credits = draw(st.lists(st.tuples(st.sampled_from(NAMES + UNTRIMMED[:1]), _mbids(1)), max_size=2))
+    names = st.sampled_from(pools.names)
+    credits = draw(st.lists(st.tuples(names, pools.mbid(1)), max_size=2))
     return listen_row(
         kind=draw(st.sampled_from(["spotify", "maloja", "lastfm", "listenbrainz"])),
         listened_at=draw(_SECONDS),
-        title=draw(st.sampled_from(TITLES)),
-        artist=draw(st.sampled_from(ARTISTS)),
-        artist_names=draw(_NAME_LISTS),
-        artist_mbids=draw(st.none() | st.lists(_mbids(1), max_size=3)),
+        title=draw(st.sampled_from(pools.titles)),
+        artist=draw(st.sampled_from(pools.artists)),
+        artist_names=draw(st.none() | st.lists(names, max_size=3)),
+        artist_mbids=draw(st.none() | st.lists(pools.mbid(1), max_size=3)),
         credit_names=[name for name, _ in credits] or None,
         credit_mbids=[mbid for _, mbid in credits] or None,
-        album=draw(st.sampled_from(ALBUMS)),
-        recording_mbid=draw(_mbids(3)),
-        release_mbid=draw(_mbids(2)),
+        album=draw(st.sampled_from(pools.albums)),
+        recording_mbid=draw(pools.mbid(3)),
+        release_mbid=draw(pools.mbid(2)),
         duration=draw(_DURATIONS),
         client=draw(_CLIENTS),
     )
 
 
 @st.composite
-def simple_rows(draw: st.DrawFn) -> Row:
+def simple_rows(draw: st.DrawFn, pools: Pools) -> Row:
     """A row as most exports have it: names and titles only."""
     return listen_row(
         listened_at=draw(_SECONDS),
-        title=draw(st.sampled_from(TITLES)),
-        artist=draw(st.sampled_from(ARTISTS)),
-        album=draw(st.sampled_from(ALBUMS)),
+        title=draw(st.sampled_from(pools.titles)),
+        artist=draw(st.sampled_from(pools.artists)),
+        artist_names=draw(st.none() | st.lists(st.sampled_from(pools.names), max_size=2)),
+        album=draw(st.sampled_from(pools.albums)),
         duration=draw(_DURATIONS),
     )
 
 
 @st.composite
-def exported_rows(draw: st.DrawFn) -> Row:
+def exported_rows(draw: st.DrawFn, pools: Pools) -> Row:
     """A row of Koito's own export, with aliases that are others' names."""
     aliases = st.lists(st.sampled_from(EXTRA), max_size=3)
-    names = draw(st.lists(st.sampled_from(NAMES + UNTRIMMED), max_size=3))
+    names = draw(st.lists(st.sampled_from(pools.names), max_size=3))
     images = st.sampled_from(["", "https://example.org/a.jpg", "User Upload"])
-    title, album = draw(st.sampled_from(TITLES)), draw(st.sampled_from(ALBUMS))
+    title, album = draw(st.sampled_from(pools.titles)), draw(st.sampled_from(pools.albums))
     return exported_row(
-        [(name, draw(_mbids(1)), draw(st.permutations([name, *draw(aliases)]))) for name in names],
+        [(name, draw(pools.mbid(1)), draw(st.permutations([name, *draw(aliases)]))) for name in names],
         artist_images=[draw(images) for _ in names],
         title=title,
         album=album,
-        recording_mbid=draw(_mbids(3)),
-        release_mbid=draw(_mbids(2)),
+        recording_mbid=draw(pools.mbid(3)),
+        release_mbid=draw(pools.mbid(2)),
         listened_at=draw(_SECONDS),
         listened_us=draw(st.sampled_from([0, 0, 1, 999_999])),
-        track_aliases=[title, *draw(aliases)],
-        album_aliases=[*draw(aliases), album],
+        track_aliases=draw(aliases),
+        album_aliases=draw(aliases),
         album_image=draw(images),
         various_artists=draw(st.booleans()),
         duration=draw(_DURATIONS),
     )
 
 
-def rejected_rows() -> st.SearchStrategy[Row]:
+def rejected_rows(pools: Pools) -> st.SearchStrategy[Row]:
     """Rows that were rejected when they were read."""
     return st.builds(
         lambda row, reason: row | {"reason": reason, "detail": "why"},
-        simple_rows(),
+        simple_rows(pools),
         st.sampled_from(["bad_time", "not_a_listen"]),
     )
 
 
-def listen_rows() -> st.SearchStrategy[Row]:
-    """Rows of all kinds."""
-    return st.one_of(simple_rows(), submitted_rows(), submitted_rows(), exported_rows(), rejected_rows())
+@st.composite
+def listen_lists(draw: st.DrawFn, *, max_size: int = 14, pools: Pools | None = None) -> list[Row]:
+    """Rows of one kind or of all kinds."""
+    drawn = draw(_pools()) if pools is None else pools
+    kinds = [simple_rows(drawn), submitted_rows(drawn), exported_rows(drawn)]
+    rows = draw(st.sampled_from([kinds[0], kinds[1], kinds[2], st.one_of(*kinds, rejected_rows(drawn))]))
+    return draw(st.lists(rows, max_size=max_size))

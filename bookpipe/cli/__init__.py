@@ -98,7 +98,13 @@ def _load_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _load(
-    pipeline: str, workers: int | None, limit: int | None, partitions: tuple[str, ...], again: bool, dry_run: bool
+    pipeline: str,
+    workers: int | None,
+    limit: int | None,
+    partitions: tuple[str, ...],
+    again: bool,
+    dry_run: bool,
+    verbose: bool = False,
 ) -> None:
     if dry_run:
         from bookpipe.cli.dry_run import DRY_RUNS
@@ -108,6 +114,8 @@ def _load(
     from bookpipe.cli.load_command import load_pipeline
 
     summary = load_pipeline(pipeline, workers, limit, partitions, again, Console())
+    if verbose:
+        _print_rejections(pipeline, None, None, False)
     sys.exit(1 if summary.failed or summary.stopping else 0)
 
 
@@ -128,13 +136,29 @@ def load_tars(**options: Any) -> None:
 @load.command("scrobbles")
 @_load_options
 @click.option("--after", metavar="DATE", help="Only listens of this day or later; default BOOKPIPE_IMPORT_AFTER.")
-@click.option("--before", metavar="DATE", help="Only listens up to the end of this day; default BOOKPIPE_IMPORT_BEFORE.")
+@click.option(
+    "--before", metavar="DATE", help="Only listens up to the end of this day; default BOOKPIPE_IMPORT_BEFORE."
+)
 def load_scrobbles(after: str | None, before: str | None, **options: Any) -> None:
     """Load the missing batches of exports of scrobbles into Koito, in their order."""
     for name, value in (("BOOKPIPE_IMPORT_AFTER", after), ("BOOKPIPE_IMPORT_BEFORE", before)):
         if value is not None:
             os.environ[name] = value  # the workers read their settings from the environment
     _load("scrobbles", **options)
+
+
+@load.command("audio")
+@_load_options
+@click.option("--concurrency", type=click.IntRange(1, 256), help="Most uploads at a time.")
+@click.option("--skip-likely-refused", is_flag=True, help="Do not send what the archive is known to refuse.")
+@click.option("--verbose", is_flag=True, help="Tell every file that was not uploaded.")
+def load_audio(concurrency: int | None, skip_likely_refused: bool, verbose: bool, **options: Any) -> None:
+    """Upload the missing batches of audio files to the music archive."""
+    if concurrency is not None:
+        os.environ["BOOKPIPE_ARCHIVE_CONCURRENCY"] = str(concurrency)
+    if skip_likely_refused:
+        os.environ["BOOKPIPE_ARCHIVE_SKIP_LIKELY_REFUSED"] = "true"
+    _load("audio", verbose=verbose, **options)
 
 
 @main.command()
@@ -168,6 +192,10 @@ def status(as_json: bool, watch: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def rejections(pipeline: str | None, partition: str | None, reason: str | None, as_json: bool) -> None:
     """List the rows that were not loaded, each with its reason."""
+    _print_rejections(pipeline, partition, reason, as_json)
+
+
+def _print_rejections(pipeline: str | None, partition: str | None, reason: str | None, as_json: bool) -> None:
     from bookpipe.runtime.state import State
     from bookpipe.settings import Settings
 
@@ -181,40 +209,20 @@ def rejections(pipeline: str | None, partition: str | None, reason: str | None, 
 
 @main.command()
 @click.argument("partition")
-@click.option("--pipeline", default="calibre", show_default=True, help="The pipeline that loaded it.")
+@click.option(
+    "--pipeline",
+    type=click.Choice(["calibre", "tars", "scrobbles"]),
+    default="calibre",
+    show_default=True,
+    help="The pipeline that loaded it.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be removed; write nothing anywhere.")
 def undo(partition: str, pipeline: str, dry_run: bool) -> None:
-    """Remove from MyBookshelf2 what the loads of one PARTITION made, and nothing else."""
-    from dataclasses import asdict
-
-    from bookpipe.pipelines.configured import mybookshelf2
-    from bookpipe.runtime.state import State
+    """Remove from the target what the loads of one PARTITION made, and nothing else."""
+    from bookpipe.cli.undo import undo as run_undo
     from bookpipe.settings import Settings
-    from bookpipe.targets.mybookshelf2.undo import undo_partition
 
-    settings = Settings.load()
-    console = Console(soft_wrap=True)
-    undone = undo_partition(mybookshelf2(settings), pipeline, partition, dry_run=dry_run)
-    counts = asdict(undone)
-    if not any(counts.values()):
-        console.print(f"Nothing to undo: no load of {pipeline} {partition} has anything in MyBookshelf2.")
-        return
-    if not dry_run:
-        State(settings.state_path).replace_rejections(pipeline, partition, [])
-    console.print("Would be removed:" if dry_run else "Removed:")
-    for kind in ("ebooks", "sources", "files", "authors", "series", "languages", "genres", "formats"):
-        console.print(f"  {counts[kind]:>8,} {kind}", highlight=False)
-    for kind, text in (
-        ("in_use", "ebooks kept: somebody rated them, put them on a bookshelf or converted a file"),
-        ("shared", "ebooks kept without our files: they have files of somebody else"),
-        ("changed_files", "files kept: they are not what was placed any more"),
-    ):
-        if counts[kind]:
-            console.print(f"  {counts[kind]:>8,} {text}", highlight=False)
-    if not dry_run:
-        console.print(
-            f"Dagster goes on showing it as loaded; `bookpipe load {pipeline} --partition {partition}` loads it."
-        )
+    run_undo(Settings.load(), pipeline, partition, dry_run, Console(soft_wrap=True))
 
 
 @main.group()

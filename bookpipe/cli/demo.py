@@ -1,6 +1,7 @@
 """`bookpipe demo`: the whole way on sample data, and the UI on it."""
 
 import os
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -9,7 +10,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 from bookpipe.cli.environment import make_home
+from bookpipe.demo.audio_collection import make_audio_collection
 from bookpipe.demo.calibre_library import make_demo_library
+from bookpipe.demo.music_archive import MODERATOR, PASSWORD, MusicArchive, serve
 from bookpipe.demo.sandbox import Sandbox
 from bookpipe.demo.scrobble_exports import make_demo_exports
 from bookpipe.demo.tar_shards import make_demo_shards
@@ -42,6 +45,9 @@ def demo_environment(directory: Path, box: Sandbox) -> dict[str, str]:
         "BOOKPIPE_CALIBRE_LIBRARY": str((directory / "library").absolute()),
         "BOOKPIPE_TAR_DIR": str((directory / "shards").absolute()),
         "BOOKPIPE_SCROBBLE_DIR": str((directory / "scrobbles").absolute()),
+        "BOOKPIPE_MUSIC_DIR": str((directory / "music").absolute()),
+        "BOOKPIPE_ARCHIVE_EMAIL": MODERATOR.email,
+        "BOOKPIPE_ARCHIVE_PASSWORD": PASSWORD,
         "BOOKPIPE_BATCH_SIZE": BATCH_SIZE,
         **box.environment(),
     }
@@ -68,11 +74,15 @@ def run_demo(books: int, fresh: bool, console: Console) -> int:
     scrobbles = directory / "scrobbles"
     if not scrobbles.exists():
         make_demo_exports(scrobbles)
+    music = directory / "music"
+    if not music.exists():
+        make_audio_collection(music)
     console.print(f"Calibre library:  {library}")
     console.print(f"Tar shards:       {shards}")
     console.print(f"MyBookshelf2:     {box.data}")
     console.print(f"Scrobbles:        {scrobbles}")
-    console.print(f"Koito:            {box.koito}\n")
+    console.print(f"Koito:            {box.koito}")
+    console.print(f"Music:            {music}\n")
     os.environ.update(demo_environment(directory, box))
     console.print("[bold]Loading the Calibre library[/]")
     summaries = [load_pipeline("calibre", None, None, (), True, console)]
@@ -84,6 +94,10 @@ def run_demo(books: int, fresh: bool, console: Console) -> int:
     sqlite_url, os.environ["BOOKPIPE_KOITO_URL"] = os.environ["BOOKPIPE_KOITO_URL"], box.koito_postgres_url()
     summaries.append(load_pipeline("scrobbles", None, None, (), True, console))
     os.environ["BOOKPIPE_KOITO_URL"] = sqlite_url
+    console.print("\n[bold]Uploading a folder of audio files to a music archive in this process[/]")
+    with closing(MusicArchive(directory / "archive")) as archive, serve(archive, port=box.archive_port()) as url:
+        os.environ["BOOKPIPE_ARCHIVE_URL"] = url
+        summaries.append(load_pipeline("audio", None, None, (), True, console))
     _show_queries(box.environment()["BOOKPIPE_MYBOOKSHELF2_URL"], console)
     console.print(
         "\n[bold]make ui[/] opens Dagster on this very data, at http://127.0.0.1:3000\n"

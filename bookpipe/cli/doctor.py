@@ -10,10 +10,14 @@ from rich.text import Text
 from bookpipe.model.errors import BookpipeError
 from bookpipe.model.findings import Finding, failure
 from bookpipe.model.secrets import redact
-from bookpipe.pipelines.configured import mybookshelf2
+from bookpipe.pipelines.configured import koito, music_archive, mybookshelf2
 from bookpipe.settings import Settings, help_of
+from bookpipe.sources.audio import walk_audio
 from bookpipe.sources.calibre import CalibreLibrary
 from bookpipe.sources.calibre_health import examine_library
+from bookpipe.sources.scrobbles import find_exports
+from bookpipe.targets.koito.health import examine as examine_koito
+from bookpipe.targets.music_archive.health import examine as examine_archive
 from bookpipe.targets.mybookshelf2.health import examine
 
 LOCK_TIMEOUT_S = 3.0  # a person is waiting; a load waits longer
@@ -31,8 +35,14 @@ def diagnose(settings: Settings) -> list[Finding]:
     else:
         source = examine_library(library)
     return [
-        _state(settings), *source, *_mybookshelf2(settings, library), *_scrobbles(settings), *_koito(settings)
-    ]  # fmt: skip
+        _state(settings),
+        *source,
+        *_mybookshelf2(settings, library),
+        *_scrobbles(settings),
+        *_koito(settings),
+        *_music(settings),
+        *_archive(settings),
+    ]
 
 
 def _to_set(*names: str) -> str:
@@ -98,6 +108,35 @@ def _koito(settings: Settings) -> list[Finding]:
         return examine_koito(koito(settings))
     except BookpipeError as error:
         return [failure("Koito: settings", error)]
+
+
+def _music(settings: Settings) -> list[Finding]:
+    name = "BOOKPIPE_MUSIC_DIR"
+    if settings.music_dir is None:
+        return [Finding("Music", None, f"not configured: {name} is not set", _to_set(name))]
+    unreadable: list[str] = []
+    try:
+        files = sum(1 for _ in walk_audio(settings.music_dir, on_unreadable=lambda path, why: unreadable.append(why)))
+    except BookpipeError as error:
+        return [failure("Music: folder", error)]
+    if unreadable:
+        return [Finding("Music: folder", False, f"{len(unreadable)} folders cannot be read: {unreadable[0]}",
+                        "Give this user the right to read them; what is in them is not uploaded.")]  # fmt: skip
+    return [Finding("Music: folder", True, f"{files:,} audio files in {settings.music_dir}")]
+
+
+def _archive(settings: Settings) -> list[Finding]:
+    names = ("BOOKPIPE_ARCHIVE_URL", "BOOKPIPE_ARCHIVE_EMAIL", "BOOKPIPE_ARCHIVE_PASSWORD")
+    given = (settings.archive_url, settings.archive_email, settings.archive_password)
+    unset = [name for name, value in zip(names, given, strict=True) if not value]
+    if len(unset) == len(names):
+        return [Finding("Music archive", None, "not configured: BOOKPIPE_ARCHIVE_URL is not set", _to_set(*unset))]
+    if unset:
+        return [Finding("Music archive", False, f"half configured: {unset[0]} is not set", _to_set(*unset))]
+    try:
+        return examine_archive(music_archive(settings))
+    except BookpipeError as error:
+        return [failure("Music archive: settings", error)]
 
 
 _SHOWN = {True: ("OK", "green"), False: ("FAIL", "bold red"), None: ("-", "dim")}

@@ -1,5 +1,6 @@
 """`bookpipe load ... --dry-run`: everything a load does short of writing."""
 
+import time
 from collections.abc import Callable, Sequence
 
 from rich.console import Console
@@ -7,14 +8,25 @@ from rich.progress import track
 
 from bookpipe.cli.load_command import duration, print_summary
 from bookpipe.cli.loading import LoadSummary
-from bookpipe.defs.partitions import find_batches
+from bookpipe.defs.partitions import find_batches, find_listen_batches
 from bookpipe.model.book_plans import Known
 from bookpipe.model.errors import PartitionError
-from bookpipe.pipelines import books, calibre
-from bookpipe.pipelines.configured import book_options, calibre_library, mybookshelf2, tar_shards
+from bookpipe.pipelines import books, calibre, scrobbles, songs
+from bookpipe.pipelines.configured import (
+    book_options,
+    calibre_library,
+    koito,
+    listen_options,
+    music_archive,
+    mybookshelf2,
+    tar_shards,
+)
 from bookpipe.pipelines.tars import plan_shard_dry
-from bookpipe.runtime.state import NoState
-from bookpipe.settings import Settings
+from bookpipe.runtime.audio_batches import AudioBatches
+from bookpipe.runtime.state import NoState, State
+from bookpipe.runtime.upload_ledger import Content, UploadLedger
+from bookpipe.settings import Settings, require
+from bookpipe.sources.audio import walk_audio
 
 WRITE_S = 150e-6  # seconds to write one row, measured on a small home server; the rest is measured here
 
@@ -61,6 +73,72 @@ def dry_run_tars(limit: int | None, partitions: Sequence[str], console: Console)
     _print(summary, console)
 
 
+def dry_run_scrobbles(limit: int | None, partitions: Sequence[str], console: Console) -> None:
+    """Parse, look up and resolve every batch, and say what a load would do. Writes nothing anywhere.
+
+    Batches do not see what those before them would add, so a listen that two exports share counts as inserted twice.
+    """
+    settings = Settings.load()
+    exports = scrobbles.exports_by_key(require(settings, "scrobble_dir"))
+    target, options = koito(settings), listen_options(settings)
+    batches = find_listen_batches(scrobbles.count_records(exports, None), (), settings.batch_size)
+    if unknown := [key for key in partitions if key not in batches]:
+        raise PartitionError(f"BOOKPIPE_SCROBBLE_DIR has no partition {', '.join(unknown)}.")
+    keys = list(partitions or batches)[:limit]
+    summary = LoadSummary(total=len(keys))
+    for key in track(keys, "planning", console=console, transient=True):
+        export, first, last = batches[key]
+        rows = scrobbles.read_batch(
+            exports[export], first, last, after=settings.import_after, before=settings.import_before, now=time.time()
+        )
+        planned = scrobbles.plan_dry(target, rows, options)
+        summary.counts += planned.counts
+        summary.done += 1
+    _print(summary, console)
+
+
+UPLOAD_BYTES_PER_S = 20e6  # a guess: the network and the archive decide
+
+
+def dry_run_audio(limit: int | None, partitions: Sequence[str], console: Console) -> None:
+    """Find, hash and describe every file, and say what an upload would do. Writes nothing anywhere, and does not ask
+    the archive."""
+    settings = Settings.load()
+    root, archive = require(settings, "music_dir"), music_archive(settings)
+    state = State(settings.state_path, read_only=True)
+    ledger = UploadLedger(state, archive.url)
+    batches = AudioBatches(state)
+    keys = batches.keys()
+    known = {key: batches.paths(key) for key in keys}
+    if unknown := [key for key in partitions if key not in known]:
+        raise PartitionError(f"There is no batch {', '.join(unknown)} of audio files; `bookpipe discover` makes them.")
+    in_batches = {path for paths in known.values() for path in paths}
+    new = [path for path in walk_audio(root) if path not in in_batches]
+    size = settings.batch_size
+    fresh = {f"new files {i + 1}": new[i : i + size] for i in range(0, len(new), size)}
+    work = list(({key: known[key] for key in partitions} if partitions else {**known, **fresh}).items())[:limit]
+    summary = LoadSummary(total=len(work))
+    planned: set[Content] = set()
+    to_send, expected = 0, dict[str, int]()
+    for key, paths in track(work, "hashing", console=console, transient=True):
+        rows = songs.read_songs(root, paths, state, key, threads=settings.hash_threads)
+        plan = songs.plan_dry(rows, ledger, planned, skip_likely_refused=settings.skip_likely_refused)
+        summary.counts += plan.counts
+        summary.done += 1
+        to_send += plan.bytes_to_send
+        for kind, n in plan.expected.items():
+            expected[kind] = expected.get(kind, 0) + n
+    console.print("A dry run: nothing was written. An upload would end like this:")
+    print_summary(summary, console)
+    console.print(f"{to_send / 1e6:,.1f} MB to send, about {duration(to_send / UPLOAD_BYTES_PER_S)} at 20 MB/s.")
+    for kind, n in sorted(expected.items()):
+        console.print(
+            f"[yellow]The archive will probably refuse {n:,} of these: it takes them for {kind}.[/] "
+            "BOOKPIPE_ARCHIVE_SKIP_LIKELY_REFUSED=true does not send them.",
+            highlight=False,
+        )
+
+
 def _print(summary: LoadSummary, console: Console) -> None:
     console.print("A dry run: nothing was written. A load would end like this:")
     seconds = summary.seconds + summary.counts.inserted * WRITE_S
@@ -71,4 +149,6 @@ def _print(summary: LoadSummary, console: Console) -> None:
 DRY_RUNS: dict[str, Callable[[int | None, Sequence[str], Console], None]] = {
     "calibre": dry_run_calibre,
     "tars": dry_run_tars,
+    "scrobbles": dry_run_scrobbles,
+    "audio": dry_run_audio,
 }

@@ -42,8 +42,8 @@ def work(pipe: Connection, pipeline_name: str, environment: Mapping[str, str]) -
     `environment` is that of the command: a forked worker has that of the time when its server was started.
     """
     os.environ.update(environment)
-    # The parent decides what an interrupt means. It sends TERM when no more is wanted: a partition that takes seconds is
-    # finished, a longer one ends in good order where it is.
+    # The parent decides what an interrupt means. It sends TERM when no more is wanted: a partition that takes seconds
+    # is finished, a longer one ends in good order where it is.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop_requested.set())
     _die_with_parent()

@@ -10,12 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 import dagster as dg
 
 from bookpipe.model.errors import PartitionError
+from bookpipe.runtime.audio_batches import AudioBatches
 from bookpipe.sources.calibre import BatchState, CalibreLibrary
 from bookpipe.sources.tar_shards import Shard
 
 calibre_batches = dg.DynamicPartitionsDefinition(name="calibre_batches")
 tar_shards = dg.DynamicPartitionsDefinition(name="tar_shards")
 scrobble_batches = dg.DynamicPartitionsDefinition(name="scrobble_batches")
+audio_batches = dg.DynamicPartitionsDefinition(name="audio_batches")
 
 _BOOKS_KEY = re.compile(r"books-(\d{7,})-(\d{7,})")
 _LISTENS_KEY = re.compile(r"([A-Za-z0-9_-]+)-(\d{7,})-(\d{7,})")
@@ -167,3 +169,18 @@ def check_listens_key(
         )
     register(instance, scrobble_batches, [key])
     return export, first, last
+
+
+def check_songs_key(batches: AudioBatches, instance: dg.DagsterInstance, key: str) -> list[bytes]:
+    """The paths of a batch of audio files, registered now if it was not; PartitionError when there is none, before any
+    side effect."""
+    paths = batches.paths(key)
+    if not paths:
+        known = batches.keys()
+        near = ", ".join(known[:3]) or "none yet"
+        raise PartitionError(
+            f"There is no batch {key!r} of audio files (there is {near}{' ...' if len(known) > 3 else ''}). "
+            "`bookpipe discover` finds new files and puts them into batches."
+        )
+    register(instance, audio_batches, [key])
+    return paths

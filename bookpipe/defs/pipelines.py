@@ -5,13 +5,17 @@ from dataclasses import dataclass
 
 import dagster as dg
 
+from bookpipe.defs.assets.archive_songs import archive_songs
 from bookpipe.defs.assets.books_from_calibre import books_from_calibre
 from bookpipe.defs.assets.books_from_tars import books_from_tars
 from bookpipe.defs.assets.calibre_books import calibre_books
+from bookpipe.defs.assets.koito_listens import koito_listens
+from bookpipe.defs.ops.scrobbles import find_batches as find_batches_of_listens
 from bookpipe.defs.ops.tars import fingerprint
-from bookpipe.defs.partitions import calibre_batches, find_batches, tar_shards
-from bookpipe.pipelines import configured
-from bookpipe.settings import Settings
+from bookpipe.defs.partitions import audio_batches, calibre_batches, find_batches, scrobble_batches, tar_shards
+from bookpipe.pipelines import configured, songs
+from bookpipe.runtime.state import State
+from bookpipe.settings import Settings, require
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,17 @@ def _find_shards(settings: Settings, _instance: dg.DagsterInstance) -> dict[str,
     return {key: fingerprint(shard) for key, shard in configured.tar_shards(settings).items()}
 
 
+def _find_listens(settings: Settings, instance: dg.DagsterInstance) -> dict[str, str]:
+    _, batches = find_batches_of_listens(settings, instance)
+    return {key: export for key, (export, _, _) in batches.items()}  # the export's key names its content
+
+
+def _find_songs(settings: Settings, _instance: dg.DagsterInstance) -> dict[str, str]:
+    root = require(settings, "music_dir")
+    # What is in a batch is fixed when its files are found: a file that changes since is another song.
+    return {key: key for key in songs.find_batches(root, State(settings.state_path), settings.batch_size)}
+
+
 PIPELINES: dict[str, Pipeline] = {
     pipeline.name: pipeline
     for pipeline in (
@@ -71,6 +86,26 @@ PIPELINES: dict[str, Pipeline] = {
             assets=(books_from_tars,),
             configured=lambda settings: settings.tar_dir is not None,
             find=_find_shards,
+        ),
+        Pipeline(
+            name="scrobbles",
+            partitions=scrobble_batches,
+            source_asset=koito_listens.key,
+            loaded_asset=koito_listens.key,
+            assets=(koito_listens,),
+            configured=lambda settings: settings.scrobble_dir is not None,
+            find=_find_listens,
+            in_order=True,  # as Koito's importer, so that what depends on the order comes out the same
+        ),
+        Pipeline(
+            name="audio",
+            partitions=audio_batches,
+            source_asset=archive_songs.key,
+            loaded_asset=archive_songs.key,
+            assets=(archive_songs,),
+            configured=lambda settings: settings.music_dir is not None,
+            find=_find_songs,
+            in_order=True,  # a batch has many uploads at a time, and an album may go on in the next batch
         ),
     )
 }

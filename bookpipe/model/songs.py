@@ -68,7 +68,7 @@ SONG_OUTCOMES = pa.schema(
         pa.field("outcome", pa.string(), nullable=False),  # inserted, existing or rejected
         pa.field("reason", pa.string()),
         pa.field("detail", pa.string()),
-        pa.field("song_id", pa.int64()),
+        pa.field("song_id", pa.string()),  # the archive's, a UUID
         pa.field("size", pa.int64()),
         pa.field("md5", pa.string()),
         pa.field("sent_bytes", pa.int64(), nullable=False),  # 0 when nothing had to be sent

@@ -1,11 +1,13 @@
 """Sources and targets as the settings name them."""
 
+from bookpipe.model.errors import ConfigError
 from bookpipe.resolve.books import BookOptions
 from bookpipe.resolve.listens import ListenOptions
-from bookpipe.settings import Settings, require
+from bookpipe.settings import Settings, help_of, require
 from bookpipe.sources.calibre import CalibreLibrary
 from bookpipe.sources.tar_shards import Settled, Shard, find_shards
 from bookpipe.targets.koito.server import Koito, open_koito
+from bookpipe.targets.music_archive.server import MusicArchive
 from bookpipe.targets.mybookshelf2.server import MyBookshelf2
 
 
@@ -51,3 +53,15 @@ def koito(settings: Settings) -> Koito:
 def listen_options(settings: Settings) -> ListenOptions:
     """How listens are resolved."""
     return ListenOptions(settings.koito_artist_separators, settings.koito_lookup_cache)
+
+
+def music_archive(settings: Settings) -> MusicArchive:
+    """The configured music archive; ConfigError naming the setting when there is none."""
+    if not settings.archive_email:
+        raise ConfigError("BOOKPIPE_ARCHIVE_EMAIL is not set: " + help_of("BOOKPIPE_ARCHIVE_EMAIL"))
+    return MusicArchive(
+        url=require(settings, "archive_url"),
+        email=settings.archive_email,
+        password=require(settings, "archive_password"),
+        strategy=settings.archive_strategy,
+    )

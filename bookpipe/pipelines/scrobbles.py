@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from bookpipe.model.counts import LoadCounts
 from bookpipe.model.listen_plans import ListenPlan
+from bookpipe.model.listens import LISTENS
 from bookpipe.model.rejections import Reason, Rejection
 from bookpipe.model.schemas import LISTEN_OUTCOMES
 from bookpipe.pipelines.seconds import Phases
@@ -24,6 +25,7 @@ from bookpipe.targets.koito.journal import Chunk
 from bookpipe.targets.koito.server import Koito, Session
 
 PIPELINE = "scrobbles"
+NO_LISTENS = LISTENS.empty_table()
 CHUNK = 5_000  # listens: some 0.2 s under the write lock, and Koito's writers give up after 5 s
 
 
@@ -56,13 +58,20 @@ def exports_by_key(folder: Path) -> dict[str, Export]:
     return exports
 
 
-def count_records(exports: dict[str, Export], index_dir: Path) -> dict[str, int]:
-    """Records by key of the export."""
+def count_records(exports: dict[str, Export], index_dir: Path | None) -> dict[str, int]:
+    """Records by key of the export. The first time all of an export is read, and where its records are is kept."""
     return {key: count_rows(export, index_dir=index_dir) for key, export in exports.items()}
 
 
 def read_batch(
-    export: Export, first: int, last: int, *, after: int | None, before: int | None, now: float, index_dir: Path
+    export: Export,
+    first: int,
+    last: int,
+    *,
+    after: int | None,
+    before: int | None,
+    now: float,
+    index_dir: Path | None = None,
 ) -> pa.Table:
     """LISTENS of some records of an export."""
     return read_listens(export, first, last, after=after, before=before, now=now, index_dir=index_dir)

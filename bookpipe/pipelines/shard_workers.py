@@ -5,6 +5,7 @@ is asked and answers are small tuples. It ends when its parent does, however tha
 """
 
 import errno
+import gc
 import os
 import queue
 import signal
@@ -23,6 +24,7 @@ from bookpipe.sources.tar_streams import OpenFile
 Request = tuple[int, int, str | None]  # offset in the shard, size, the extension its name claims
 
 _MODULE = "bookpipe.pipelines.shard_workers"
+_GARBAGE = 50_000  # objects before Python looks for cycles; parsing makes many objects and few cycles
 
 
 class MemberWorkers:
@@ -124,6 +126,8 @@ def read_member(reader: MemberReader, fd: int, request: Request, buffer: memoryv
 def main(descriptor: int, fd: int) -> None:
     """Answer requests until the other end closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
+    gc.freeze()
+    gc.set_threshold(_GARBAGE)
     buffer = memoryview(bytearray(PIECE))
     try:
         with Connection(descriptor) as connection, PdfReader(1) as pdf:

@@ -101,11 +101,13 @@ class Md5Cache:
             rows = connection.execute("SELECT path, size, mtime_ns, md5 FROM audio_digest WHERE scope = ?", (scope,))
             return {path: (size, mtime_ns, md5) for path, size, mtime_ns, md5 in rows}
 
-    def save(self, scope: str, rows: Iterable[tuple[bytes, int, int, str]]) -> None:
-        """(path, size, mtime_ns, MD5); a later one for the same path replaces the earlier."""
+    def save(self, scope: str, rows: Iterable[tuple[bytes, tuple[int, int, str]]]) -> None:
+        """path, and what `load` gives for it; a later one for the same path replaces the earlier."""
+        if self._state.read_only:  # a dry run: what it reads is not remembered
+            return
         with self._state.writing() as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO audio_digest (scope, path, size, mtime_ns, md5) VALUES (?, ?, ?, ?, ?)",
                 # SQLite cannot hold a time after the year 2262.
-                [(scope, path, size, mtime, md5) for path, size, mtime, md5 in rows if abs(mtime) < 2**63],
+                [(scope, path, *row) for path, row in rows if abs(row[1]) < 2**63],
             )

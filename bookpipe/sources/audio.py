@@ -23,6 +23,7 @@ from bookpipe.model.rejections import Reason
 from bookpipe.model.songs import TAGGED_FILES, SongTags
 from bookpipe.runtime.files import Refused, real_path, refuse
 from bookpipe.runtime.progress import NoProgress, Progress
+from bookpipe.runtime.stopping import check_stop
 from bookpipe.sources.audio_tags import read_tags
 from bookpipe.sources.audio_types import CONTENT_TYPES, HEAD_BYTES, content_type, sniff
 
@@ -42,7 +43,7 @@ JUNK_FOLDERS = frozenset(
 )
 
 _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK  # a pipe must not hang the reader
-_AUDIO = frozenset(extension.encode() for extension in CONTENT_TYPES)
+_AUDIO = frozenset(f".{extension}".encode() for extension in CONTENT_TYPES)
 _buffers = threading.local()
 
 OnUnreadable = Callable[[bytes, str], None]
@@ -106,7 +107,7 @@ def _list_folder(top: bytes, folder: bytes, inside: bytes) -> list[bytes]:
             if entry.is_dir(follow_symlinks=False):
                 if name.lower() not in JUNK_FOLDERS:
                     found.append(folder + name + b"/")
-            elif name.rpartition(b".")[2].lower() in _AUDIO and (
+            elif os.path.splitext(name)[1].lower() in _AUDIO and (
                 entry.is_file(follow_symlinks=False) or (entry.is_symlink() and _ends_at_a_file(entry.path, inside))
             ):
                 found.append(folder + name)
@@ -149,7 +150,8 @@ def read_audio_files(
     `scope` names the batch in `cache`: a file whose size and time of change are known there is not hashed again. Of
     all others every byte is read once. Memory: a megabyte for each thread and the rows, however large the files are.
     A file that cannot be sent ends with a reason; one without readable tags only lacks them. When the folder
-    itself has gone away, that is a TransientError and not ten thousand missing files.
+    itself has gone away, that is a TransientError and not ten thousand missing files; StoppedError ends the reading
+    early when a stop is requested.
     """
     progress = progress or NoProgress()
     top = os.fsencode(os.path.abspath(root))
@@ -183,6 +185,7 @@ def read_audio_files(
                 if cache is not None and (len(fresh) >= SAVE_EVERY or time.monotonic() - saved_at > SAVE_EVERY_S):
                     cache.save(scope, fresh)
                     fresh, saved_at = [], time.monotonic()
+                check_stop(f"{len(found)} of {len(paths)} audio files were read.")
     finally:
         if cache is not None and fresh:
             cache.save(scope, fresh)

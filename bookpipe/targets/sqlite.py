@@ -82,7 +82,7 @@ def open_file(path: Path, setting: str, *, write: bool, busy_timeout_s: float = 
     With write=False nothing is left behind: not even the files -wal and -shm, if they were not there before.
     Raises ConfigError when the file is not there, empty, no database, on a network file system or closed to us.
     """
-    _check_file(path, setting, write)
+    check_file(path, setting, write)
     with translating("opening the database"):
         connection = sqlite3.connect(
             f"file:{quote(str(path))}?{_mode(path, write)}", uri=True, isolation_level=None, timeout=busy_timeout_s
@@ -97,7 +97,7 @@ def open_file(path: Path, setting: str, *, write: bool, busy_timeout_s: float = 
     return connection
 
 
-def _check_file(path: Path, setting: str, write: bool) -> None:
+def check_file(path: Path, setting: str, write: bool) -> None:
     try:
         size = path.stat().st_size if path.is_file() else None
     except OSError as error:

@@ -10,7 +10,7 @@ import pytest
 
 from bookpipe.definitions import defs
 from bookpipe.defs.assets.books_from_tars import KEY
-from bookpipe.defs.ops.tars import Heartbeat
+from bookpipe.defs.heartbeat import Heartbeat
 from bookpipe.defs.partitions import tar_shards
 from bookpipe.defs.pipelines import PIPELINES
 from bookpipe.defs.progress import all_statuses
@@ -117,7 +117,7 @@ def test_status_tells_of_shards_too(
 
 
 def test_a_heartbeat_says_how_far_a_shard_is() -> None:
-    beat = Heartbeat(dg.build_op_context(), members=400_000)
+    beat = Heartbeat(dg.build_op_context(), "members", 400_000)
     beat.advance("bytes", 100_000_000_000, 300_000_000_000)  # where an earlier run had come to
     beat.advance("members", 12_000, None)
     beat.advance("bytes", 103_000_000_000, 300_000_000_000)

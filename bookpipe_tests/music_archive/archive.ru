@@ -106,8 +106,8 @@ ActiveRecord::Schema.define do
     t.references :artist
     t.references :album
     t.references :genre
-    t.integer :track_number
-    t.integer :duration
+    t.integer :track_number, limit: 4
+    t.integer :duration, limit: 4
     t.string :file_format
     t.bigint :file_size
     t.string :original_filename
@@ -207,7 +207,7 @@ module Api
   end
 
   def allow_uploads
-    failure(403, "Insufficient permissions for upload") unless %w[moderator admin].include?(@user[:role])
+    failure(403, "Insufficient permissions. Moderator or admin role required.") unless %w[moderator admin].include?(@user[:role])
   end
 
   def success(content, status = 200)
@@ -280,8 +280,9 @@ class SongsController < ActionController::Base
     song = Song.find(params[:id])
     return send_data(song.audio_file.download, type: song.audio_file.content_type) if params[:include] == "binary"
 
-    more = %i[file_size original_filename processing_error]
-    success(song: { **row(song, *LISTED, *more), **urls(song) })
+    linked = { artist: song.artist.name, album: song.album.title, genre: song.genre.name }
+    shown = row(song, :id, :title, :duration, :file_format)
+    success(song: { **shown, **linked, file_size: song.audio_file.byte_size, **urls(song) })
   end
 
   def bulk_upload
@@ -312,17 +313,13 @@ class SongsController < ActionController::Base
   def create_song(source, values)
     return failure(422, "No audio file provided") if source.blank?
 
-    song = Song.new(
-      title: values[:title],
-      track_number: values[:track_number],
-      duration: values[:duration],
-      original_filename: values[:filename] || source.original_filename,
-      processing_status: "needs_review",
-      artist: found_or_made(Artist, :name, values[:artist_name]),
-      album: found_or_made(Album, :title, values[:album_title]),
-      genre: found_or_made(Genre, :name, values[:genre_name])
-    )
+    song = Song.new(processing_status: "needs_review")
     song.audio_file.attach(source)
+    song.original_filename = values[:filename] || source.original_filename
+    %i[title track_number duration].each { |name| song[name] = values[name].presence }
+    song.artist = found_or_made(Artist, :name, values[:artist_name])
+    song.album = found_or_made(Album, :title, values[:album_title])
+    song.genre = found_or_made(Genre, :name, values[:genre_name])
     return failure(422, "Failed to save song", song.errors.full_messages) unless song.save
 
     finish(song) unless [true, "true"].include?(values[:skip_post_processing])
@@ -333,7 +330,7 @@ class SongsController < ActionController::Base
   end
 
   def found_or_made(model, column, name)
-    model.find_by(column => name) || model.create!(column => name) if name.present?
+    model.find_or_create_by!(column => name) if name.present?
   end
 
   def finish(song)

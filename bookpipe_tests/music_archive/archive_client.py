@@ -23,8 +23,8 @@ def checksum(content: bytes) -> str:
 
 
 def unique_word() -> str:
-    """A word that no other song has."""
-    return f"w{uuid.uuid4().hex}"
+    """A word of letters that no other song has."""
+    return "w" + uuid.uuid4().hex.translate(str.maketrans("0123456789", "ghijklmnop"))
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,14 @@ class ArchiveClient:
         self,
         content: bytes | None,
         *,
-        filename: str = "a.mp3",
+        part_name: str = "a.mp3",
         content_type: str = MP3,
-        http: httpx.Client | None = None,
         **fields: Any,
     ) -> httpx.Response:
-        """Send a file (None: no part for it) with form fields."""
+        """Send a file (None: no part for it) with form fields; `part_name` is the file's own name in the form."""
         # Without a file httpx would send no multipart form.
-        files = {"nothing": ("", b"")} if content is None else {"audio_file": (filename, content, content_type)}
-        return (http or self.http).post(f"{API}/songs/bulk_upload", data=fields, files=files)
+        files = {"nothing": ("", b"")} if content is None else {"audio_file": (part_name, content, content_type)}
+        return self.http.post(f"{API}/songs/bulk_upload", data=fields, files=files)
 
     def reserve(self, content: bytes, **changes: Any) -> httpx.Response:
         asked = {"filename": "a.mp3", "byte_size": len(content), "checksum": checksum(content), "content_type": MP3}

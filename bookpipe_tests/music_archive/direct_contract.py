@@ -7,6 +7,7 @@ import hashlib
 import re
 import socket
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -191,6 +192,24 @@ class DirectUploadContract(ServerContract):
         answer = direct.create(reservation.signed_id, title=unique_word())
         assert answer.status_code == (422 if sample.stored_as is None else 201), answer.text
 
+    def test_a_signed_id_leads_to_the_bytes_once_they_are_there(self, direct: ArchiveClient) -> None:
+        reservation = direct.reserved(CONTENT)
+        way = f"/rails/active_storage/blobs/redirect/{reservation.signed_id}/a.mp3"
+        led = direct.anonymous.get(way)
+        assert led.status_code == 302
+        assert direct.anonymous.get(led.headers["location"]).status_code == 404
+        direct.put(reservation, CONTENT)
+        found = direct.anonymous.get(led.headers["location"])
+        assert (found.status_code, found.content) == (200, CONTENT)
+        last = len(CONTENT) - 1
+        part = direct.anonymous.get(led.headers["location"], headers={"Range": f"bytes={last}-{last}"})
+        assert (part.status_code, part.content) == (206, CONTENT[-1:])
+        assert part.headers["content-range"] == f"bytes {last}-{last}/{len(CONTENT)}"
+
+    def test_a_bad_signed_id_leads_nowhere(self, direct: ArchiveClient) -> None:
+        answer = direct.anonymous.get("/rails/active_storage/blobs/redirect/nonsense--0123/a.mp3")
+        assert (answer.status_code, answer.content) == (404, b"")
+
     def test_metadata_may_be_in_a_part_of_its_own(self, direct: ArchiveClient) -> None:
         reservation = direct.reserved(CONTENT)
         direct.put(reservation, CONTENT)
@@ -230,7 +249,7 @@ class OpenDoorContract(ServerContract):
         reservation = Reservation(answer.json())
         assert archive.put(reservation, CONTENT).status_code == 204
         title = unique_word()
-        fields = {"audio_file": reservation.signed_id, "title": title, "filename": "a.mp3"}
+        fields: dict[str, Any] = {"audio_file": reservation.signed_id, "title": title, "filename": "a.mp3"}
         made = archive.bulk_upload(None, **fields)
         assert made.status_code == 201
         assert archive.audio_file(made.json()["song"]["id"])["checksum"] == checksum(CONTENT)
@@ -250,6 +269,7 @@ class OpenDoorContract(ServerContract):
 def _send_half(reservation: Reservation) -> None:
     """Begin a PUT and hang up in the middle of its body."""
     url = urlsplit(reservation.url)
+    assert url.port is not None
     with socket.create_connection((url.hostname, url.port)) as connection:
         lines = [f"PUT {url.path} HTTP/1.1", f"Host: {url.netloc}", f"Content-Length: {len(CONTENT)}"]
         lines += [f"{name}: {value}" for name, value in reservation.headers.items()]

@@ -33,16 +33,25 @@ from bookpipe_tests.factories import first_known, hashed_row, hashed_table
         ("grc", "grc"),  # no two-letter code
         ("mul", "mul"),
         ("und", "und"),
+        ("German", "de"),
+        ("ENGLISH", "en"),
+        ("german (Austria)", "de"),
+        ("Greek", "el"),
+        ("Modern Greek (1453-)", "el"),
+        ("Ancient Greek (to 1453)", "grc"),
+        ("Bangla", "bn"),
+        ("Serbo-Croatian", "sh"),
+        ("Malay", "ms"),
     ],
 )
-def test_every_spelling_of_a_code_finds_its_language(code: str, ours: str) -> None:
+def test_every_spelling_of_a_code_or_name_finds_its_language(code: str, ours: str) -> None:
     language = find_language(code)
     assert language is not None
     assert language.code == ours
 
 
-@pytest.mark.parametrize("code", ["", " ", "-", "xx", "qqq", "english", "x-klingon", "1"])
-def test_what_is_no_code_finds_nothing(code: str) -> None:
+@pytest.mark.parametrize("code", ["", " ", "-", "(", ",", "xx", "qqq", "englisch?", "x-klingon", "1"])
+def test_what_is_no_language_finds_nothing(code: str) -> None:
     assert find_language(code) is None
 
 
@@ -69,7 +78,7 @@ def test_the_undetermined_language_is_one() -> None:
 
 @settings(deadline=None)
 @given(st.text(max_size=40))
-def test_any_text_is_a_code_or_none(text: str) -> None:
+def test_any_text_is_a_language_or_none(text: str) -> None:
     language = find_language(text)
     assert language is None or find_language(language.code) == language
 
@@ -111,6 +120,7 @@ def test_a_language_is_found_by_code_synonym_or_name(codes: list[str], language:
     [
         (["deu"], ("de", "German")),
         (["ger"], ("de", "German")),
+        (["German"], ("de", "German")),
         (["grc"], ("grc", "Ancient Greek (to 1453)")),
         (["und"], ("und", "Undetermined")),
         ([], ("und", "Undetermined")),
@@ -128,7 +138,7 @@ def test_an_unknown_language_is_made_once(codes: list[str] | None, new: tuple[st
 
 
 def test_the_spellings_of_a_new_language_are_one() -> None:
-    plan = plan_of(*(hashed_row(item=n, languages=[code]) for n, code in enumerate(["deu", "ger", "de", "de-AT"])))
+    plan = plan_of(*(hashed_row(item=n, languages=[code]) for n, code in enumerate(["deu", "ger", "de", "de-AT", "German"])))
     assert plan.languages == [("de", "German")]
 
 

@@ -8,7 +8,12 @@ import pyarrow as pa
 from bookpipe.defs import metadata
 from bookpipe.defs.errors import RETRY, explained
 from bookpipe.defs.io_managers import remove_scratch
-from bookpipe.defs.partitions import check_listens_key, find_listen_batches, scrobble_batches
+from bookpipe.defs.partitions import (
+    check_listens_key,
+    find_listen_batches,
+    parse_listens_key,
+    scrobble_batches,
+)
 from bookpipe.defs.resources import Configured
 from bookpipe.defs.runs import claim_run
 from bookpipe.pipelines import scrobbles
@@ -23,7 +28,9 @@ FINGERPRINT = "fingerprint"
 CHECKS = ("counts_add_up", "listens_are_there", "names_are_whole")
 
 
-def find_batches(settings: Settings, instance: dg.DagsterInstance) -> tuple[dict[str, Export], dict[str, tuple[str, int, int]]]:
+def find_batches(
+    settings: Settings, instance: dg.DagsterInstance
+) -> tuple[dict[str, Export], dict[str, tuple[str, int, int]]]:
     """The exports by key, and every partition they have: key -> (export, first, last record)."""
     exports = scrobbles.exports_by_key(require(settings, "scrobble_dir"))
     assert scrobble_batches.name is not None
@@ -40,7 +47,7 @@ def parse_listens(context: dg.OpExecutionContext, configured: Configured) -> pa.
         settings = configured.settings()
         exports, batches = find_batches(settings, context.instance)
         export, first, last = check_listens_key(context.instance, context.partition_key, batches)
-        with timed_table("parse_listens", scrobbles.LISTENS.empty_table()) as timed:
+        with timed_table("parse_listens", scrobbles.NO_LISTENS) as timed:
             timed.table = scrobbles.read_batch(
                 exports[export],
                 first,
@@ -85,11 +92,26 @@ def check_listens(context: dg.OpExecutionContext, configured: Configured, loaded
     with explained(context):
         outcomes = loaded.column("outcome").to_pylist()
         counts = {name: outcomes.count(name) for name in ("inserted", "existing", "rejected")}
-        _, first, last = metadata_range(context.partition_key)
+        _, first, last = parse_listens_key(context.partition_key)
         yield dg.AssetCheckResult(
             check_name="counts_add_up",
             passed=last - first + 1 == sum(counts.values()),
             metadata={"records": last - first + 1, **counts},
         )
         found = audit_partition(koito(configured.settings()), scrobbles.PIPELINE, context.partition_key)
+        yield dg.AssetCheckResult(
+            check_name="listens_are_there",
+            passed=not found.missing_listens,
+            severity=dg.AssetCheckSeverity.WARN,  # the user may have moved or deleted them since
+            metadata={"inserted": found.listens, "missing": found.missing_listens},
+        )
+        yield dg.AssetCheckResult(
+            check_name="names_are_whole",
+            passed=not found.problem_count,
+            metadata={
+                "checked": found.entities,
+                "problems": found.problem_count,
+                "examples": dg.MetadataValue.json(found.problems),
+            },
+        )
         remove_scratch(context.run_id)

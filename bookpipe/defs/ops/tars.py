@@ -1,25 +1,24 @@
 """The ops between a tar shard and MyBookshelf2."""
 
 import os
-import time
 
 import dagster as dg
 import pyarrow as pa
 
 from bookpipe.defs import metadata
 from bookpipe.defs.errors import RETRY, explained
+from bookpipe.defs.heartbeat import Heartbeat
 from bookpipe.defs.io_managers import remove_scratch
 from bookpipe.defs.ops.books import CHECKS
 from bookpipe.defs.partitions import check_shard_key
 from bookpipe.defs.resources import Configured
-from bookpipe.defs.runs import PROGRESS_TAG, claim_run
+from bookpipe.defs.runs import claim_run
 from bookpipe.model.schemas import SHARD_INDEX, SHARD_LOADS
 from bookpipe.pipelines import tars
 from bookpipe.pipelines.configured import book_options
 from bookpipe.sources.tar_shards import Shard
 from bookpipe.targets.mybookshelf2.audit import SHOWN, Findings, audit_sources
 
-HEARTBEAT_S = 15.0
 FINGERPRINT = "fingerprint"
 
 
@@ -27,37 +26,6 @@ def fingerprint(shard: Shard) -> str:
     """What changes when a shard does."""
     status = os.stat(shard.path)
     return f"{shard.kind}:{status.st_size}@{status.st_mtime_ns}"
-
-
-class Heartbeat:
-    """Progress as the UI and `bookpipe status` show it: a line in the run's log and a tag, every few seconds."""
-
-    def __init__(self, context: dg.OpExecutionContext, members: int | None) -> None:
-        self.context = context
-        self.members = members
-        self.started = self.told = time.monotonic()
-        self.done: dict[str, tuple[int, int | None]] = {}
-        self.first: dict[str, int] = {}  # a resumed shard begins far in
-
-    def advance(self, step: str, done: int, total: int | None) -> None:
-        self.first.setdefault(step, done)
-        self.done[step] = (done, total)
-        now = time.monotonic()
-        if now - self.told >= HEARTBEAT_S:
-            self.told = now
-            text = self.text(now - self.started)
-            self.context.log.info(text)
-            self.context.instance.add_run_tags(self.context.run_id, {PROGRESS_TAG: text})
-
-    def text(self, seconds: float) -> str:
-        """Members, bytes, rate and what is left."""
-        members, _ = self.done.get("members", (0, None))
-        size, total = self.done.get("bytes", (0, None))
-        of = f" of {self.members:,}" if self.members else ""
-        rate = (size - self.first.get("bytes", 0)) / seconds if seconds else 0.0
-        left = f", {(total - size) / rate:,.0f} s left" if total and rate else ""
-        share = f" of {total / 1e6:,.0f}" if total else ""
-        return f"{members:,}{of} members, {size / 1e6:,.0f}{share} MB, {rate / 1e6:,.0f} MB/s{left}"
 
 
 @dg.op(retry_policy=RETRY, out=dg.Out(io_manager_key="scratch"))
@@ -87,7 +55,7 @@ def load_shard(context: dg.OpExecutionContext, configured: Configured, index: pa
             configured.state(),
             partition=key,
             run_id=context.run_id,
-            progress=Heartbeat(context, index.column("members")[0].as_py()),
+            progress=Heartbeat(context, "members", index.column("members")[0].as_py()),
             workers=settings.hash_threads,
         )
         total = {"load_shard": result.seconds.get("total", 0.0)}

@@ -73,6 +73,8 @@ class MusicArchive:
             _route("bulk_destroy", "DELETE", f"{api}/songs/bulk_destroy", nowhere),
             _route("songs", "GET", f"{api}/songs", listing.songs),
             _route("song", "GET", f"{api}/songs/{{id}}", listing.song),
+            _route("audio_bytes", "GET", f"{api}/songs/{{id}}/stream", listing.audio_bytes),
+            _route("audio_bytes", "GET", f"{api}/songs/{{id}}/download", listing.audio_bytes),
             _route("audio_file", "GET", f"{api}/audio_files/{{id}}", listing.audio_file),
             _route("audio_bytes", "GET", f"{api}/audio_files/{{id}}/stream", listing.audio_bytes),
             _route("audio_bytes", "GET", f"{api}/audio_files/{{id}}/download", listing.audio_bytes),
@@ -81,8 +83,11 @@ class MusicArchive:
             _route("page", "GET", "/", _start_page),
             _route("page", "GET", "/login", auth.login_page),
             _route("rails_direct_upload", "POST", "/rails/active_storage/direct_uploads", songs.rails_direct_upload),
+            _route("blob", "GET", "/rails/active_storage/blobs/redirect/{signed_id}/{filename:path}", songs.blob),
             _route("put", "PUT", "/rails/active_storage/disk/{token}", self.storage.put),
+            _route("get", "GET", "/rails/active_storage/disk/{token}/{filename:path}", self.storage.get),
             _route("put", "PUT", "/s3/{bucket}/{key}", self.storage.put),
+            _route("get", "GET", "/s3/{bucket}/{key}", self.storage.get),
         ]
         self._control = [
             _route("faults", "GET", "/__faults__", self._show_faults),

@@ -111,7 +111,7 @@ class Auth:
         """Who asks, if he may upload. Raises RefusedError with the 401 or 403."""
         user = self.user(request)
         if not user.may_upload:
-            raise RefusedError(failure(403, "Insufficient permissions for upload"))
+            raise RefusedError(failure(403, "Insufficient permissions. Moderator or admin role required."))
         return user
 
     def _token(self, user: User, expires_in: object) -> dict[str, object]:

@@ -69,12 +69,12 @@ class Counters:
             self._violations.append(text)
 
     def snapshot(self) -> dict[str, Any]:
-        """All of it as JSON: requests, received bytes and most at once per endpoint, answers by "endpoint status"."""
+        """All of it as JSON: requests, received bytes and most at once per endpoint, statuses by "endpoint status"."""
         with self._lock:
             return {
                 "requests": dict(self._requests),
                 "received_bytes": dict(self._received),
-                "answers": dict(self._statuses),
+                "statuses": dict(self._statuses),
                 "most_at_once": self._most,
                 "most_at_once_per_endpoint": dict(self._most_of),
                 "puts_per_url": dict(self._puts),

@@ -79,12 +79,13 @@ class Faults:
     connections: Connections
     _switches: list[_Switch] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _released: threading.Event = field(default_factory=threading.Event)
+    _held: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = field(default_factory=list)
+    _released: bool = False
 
     def add(self, *faults: Fault) -> None:
         with self._lock:
             if any(fault.action in (Action.HOLD, Action.HOLD_AFTER) for fault in faults):
-                self._released.clear()
+                self._released = False
             self._switches += [_Switch(fault) for fault in faults]
 
     def clear(self) -> None:
@@ -94,8 +95,12 @@ class Faults:
         self.release()
 
     def release(self) -> None:
-        """Let the held requests go on."""
-        self._released.set()
+        """Let the held requests go on, and those that would be held, until the next fault that holds is added."""
+        with self._lock:
+            held, self._held, self._released = self._held, [], True
+        for loop, event in held:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(event.set)
 
     def to_json(self) -> list[dict[str, Any]]:
         with self._lock:
@@ -150,10 +155,15 @@ class Faults:
                 await answer.play(send)
 
     async def _pause(self, fault: Fault) -> None:
-        if fault.action in (Action.HOLD, Action.HOLD_AFTER):
-            await asyncio.to_thread(self._released.wait)
-        else:
+        if fault.action not in (Action.HOLD, Action.HOLD_AFTER):
             await asyncio.sleep(fault.seconds)
+            return
+        event = asyncio.Event()
+        with self._lock:
+            if self._released:
+                return
+            self._held.append((asyncio.get_running_loop(), event))
+        await event.wait()
 
 
 def is_struck_by(request: Request, action: Action) -> bool:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import unquote
 
 from bookpipe.demo.music_archive.sniffing import SNIFFED_BYTES
 
@@ -196,7 +198,7 @@ class _FormParser:
         self._name = parameters["name"]
         if "filename" in parameters:
             self._open_file, self._writer = _open_writer(self._folder)
-            self._open_file.filename = parameters["filename"].replace("\\", "/").rpartition("/")[2]
+            self._open_file.filename = _base_name(parameters["filename"])
             self._open_file.declared_type = values.get("content-type")
 
     def _keep(self, data: bytes | bytearray) -> None:
@@ -231,7 +233,7 @@ def _header_lines(headers: str) -> Iterator[tuple[str, str]]:
 
 
 def _disposition(value: str) -> dict[str, str]:
-    """The parameters of a Content-Disposition, with browsers' %22 for a quote and httpx' backslash before one."""
+    """The parameters of a Content-Disposition."""
     found: dict[str, str] = {}
     rest = value.partition(";")[2]
     while rest.strip():
@@ -241,11 +243,18 @@ def _disposition(value: str) -> dict[str, str]:
             while end < len(rest) and rest[end] != '"':
                 end += 2 if rest[end] == "\\" else 1
             text, rest = rest[1:end].replace('\\"', '"').replace("\\\\", "\\"), rest[end + 1 :]
-            text = text.replace("%22", '"')
         else:
             text, _, rest = rest.partition(";")
         found[name.strip().lower()] = text
     return found
+
+
+def _base_name(filename: str) -> str:
+    """A file name as Rack reads it: percent signs are escapes where all of them could be, and folders are cut off."""
+    escapes = re.findall("%.?.?", filename)
+    if all(re.fullmatch("%[0-9a-fA-F]{2}", escape) for escape in escapes):
+        filename = unquote(filename)
+    return re.split(r"[/\\]", filename)[-1]
 
 
 @contextmanager

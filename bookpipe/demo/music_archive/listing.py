@@ -17,7 +17,8 @@ _LISTED = (
     *("id", "title", "artist", "album", "genre", "duration", "track_number", "file_format", "processing_status"),
     "created_at",
 )
-_SHOWN = (*_LISTED, "file_size", "original_filename", "processing_error")
+_SHOWN = ("id", "title", "artist", "album", "genre", "duration", "file_format")
+_LINKED = ("artist", "album", "genre")
 _FILE = ("title", "artist", "album", "duration", "file_format", "file_size", "checksum")
 
 
@@ -55,8 +56,10 @@ class Listing:
             return not_found_redirect(request)
         if request.query_params.get("include") == "binary":
             return self._bytes(request, song)
-        content = {**song_json(song, _SHOWN, self._state), **_urls(request, song)}
-        return success({"song": content})
+        if any(song[name] is None for name in _LINKED):
+            return error_page(request, 500)  # the real code asks nothing for its name
+        content = {**song_json(song, _SHOWN, self._state), "file_size": song["byte_size"]}
+        return success({"song": {**content, **_urls(request, song)}})
 
     async def audio_file(self, request: Request) -> Response:
         self._auth.user(request)

@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, quote
 from xml.sax.saxutils import escape
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 
 from bookpipe.demo.music_archive.answers import base_url
 from bookpipe.demo.music_archive.catalogue import Blob
@@ -31,8 +31,8 @@ BUCKET = "music"
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _REGION = "eu-central-1"
 _ACCESS_KEY, _SECRET_KEY = "AKIDEXAMPLE", "a secret of the demo"
-_SIGNED_HEADERS = ("content-length", "content-md5", "content-type", "host")
 _TIME_FORMAT = "%Y%m%dT%H%M%SZ"
+_PARAMETERS = {f"X-Amz-{name}" for name in ("Algorithm", "Credential", "Date", "Expires", "SignedHeaders", "Signature")}
 
 
 def presign(
@@ -93,16 +93,21 @@ class S3Storage:
         return self._folder / key
 
     def upload_url(self, request: Request, blob: Blob) -> str:
-        path = f"/s3/{BUCKET}/{quote(blob.key, safe='-_.~')}"
-        base = base_url(request)
         headers = {
             "content-length": str(blob.byte_size),
             "content-md5": blob.checksum,
             "content-type": blob.content_type or "",
-            "host": base.partition("://")[2],
         }
+        return self._url(request, "PUT", blob, headers)
+
+    def download_url(self, request: Request, blob: Blob) -> str:
+        return self._url(request, "GET", blob, {})
+
+    def _url(self, request: Request, method: str, blob: Blob, headers: Mapping[str, str]) -> str:
+        path = f"/s3/{BUCKET}/{quote(blob.key, safe='-_.~')}"
+        base = base_url(request)
         query = presign(
-            *("PUT", path, headers),
+            *(method, path, {**headers, "host": base.partition("://")[2]}),
             access_key=_ACCESS_KEY,
             secret_key=_SECRET_KEY,
             region=_REGION,
@@ -121,28 +126,46 @@ class S3Storage:
 
     async def put(self, request: Request) -> Response:
         with self._state.counters.put(request.url.path):
-            return self._refusal(request) or await self._store(request)
+            return self._refusal(request) or self._body_refusal(request) or await self._store(request)
+
+    async def get(self, request: Request) -> Response:
+        refusal = self._refusal(request)
+        if refusal is not None:
+            return refusal
+        path = self.path_of(request.path_params["key"])
+        if not path.exists():
+            return _error(404, "NoSuchKey", "The specified key does not exist.")
+        return FileResponse(path, media_type="application/octet-stream")
 
     def _refusal(self, request: Request) -> Response | None:
-        """What is tested before the body."""
+        """What is tested of every request."""
         query = dict(parse_qsl(request.url.query, keep_blank_values=True))
         if "authorization" in request.headers:
             return _error(400, "InvalidArgument", "Only one auth mechanism allowed")
-        if "content-length" not in request.headers:
+        if request.method == "PUT" and "content-length" not in request.headers:
             return _error(411, "MissingContentLength", "You must provide the Content-Length HTTP header.")
-        given = query.pop("X-Amz-Signature", "")
-        if query.get("X-Amz-Algorithm") != _ALGORITHM or not given:
+        if not query.keys() & _PARAMETERS:
             return _error(403, "AccessDenied", "Access Denied")
-        begun = timegm(strptime(query["X-Amz-Date"], _TIME_FORMAT))
-        if self._state.now() > begun + int(query["X-Amz-Expires"]):
+        if not query.keys() >= _PARAMETERS or query["X-Amz-Algorithm"] != _ALGORITHM:
+            return _error(400, "AuthorizationQueryParametersError", "Query-string authentication version 4 needs more")
+        given = query.pop("X-Amz-Signature")
+        try:
+            end = timegm(strptime(query["X-Amz-Date"], _TIME_FORMAT)) + int(query["X-Amz-Expires"])
+        except ValueError:
+            return _error(400, "AuthorizationQueryParametersError", "X-Amz-Date or X-Amz-Expires cannot be read")
+        if self._state.now() > end:
             return _error(403, "AccessDenied", "Request has expired")
         names = query["X-Amz-SignedHeaders"].split(";")
         headers = {name: request.headers.get(name, "") for name in names}
-        wanted = _signature("PUT", request.scope["raw_path"].decode(), query, headers, _SECRET_KEY)
-        if set(names) != set(_SIGNED_HEADERS) or not hmac.compare_digest(given.encode(), wanted.encode()):
+        wanted = _signature(request.method, request.scope["raw_path"].decode(), query, headers, _SECRET_KEY)
+        if not hmac.compare_digest(given.encode(), wanted.encode()):
             return _error(403, "SignatureDoesNotMatch", "The request signature we calculated does not match")
+        return None
+
+    def _body_refusal(self, request: Request) -> Response | None:
+        """What is tested of the announced body."""
         try:
-            digest = base64.b64decode(headers["content-md5"], validate=True)
+            digest = base64.b64decode(request.headers["content-md5"], validate=True)
         except binascii.Error:
             digest = b""
         if len(digest) != 16:  # an MD5

@@ -1,8 +1,8 @@
 """The endpoints that make songs: what is accepted, and how what is not is refused.
 
-Order of the real code: artist, album and genre are found or made first (an over-long name is a 500 there), then the
-file is attached (a bad signed id or missing bytes: 500), then the fields and the file's type are validated (422), and
-only then the row is written, where a missing title is a 500.
+Order of the real code: the file is attached (a bad signed id or missing bytes: 500), artist, album and genre are found
+or made (an over-long name: 500), the fields and the file's type are validated (422), and only then the row is written,
+where a missing title is a 500. A field of nothing but blanks is a missing one.
 """
 
 import os
@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from bookpipe.demo.music_archive.answers import error_page, failure, success
 from bookpipe.demo.music_archive.auth import Auth, parameters
@@ -94,6 +94,15 @@ class Songs:
             return error_page(request, 422)
         return self.reserve(request, values, own=False)
 
+    async def blob(self, request: Request) -> Response:
+        """Rails' own way from a signed id to an address of the bytes, for everybody, and before they are there."""
+        state = self._state
+        blob_id = state.signer.verify(_BLOB_PURPOSE, request.path_params["signed_id"], now=state.now())
+        blob = None if blob_id is None else state.catalogue.blob(blob_id)
+        if blob is None:
+            return Response(status_code=404)
+        return RedirectResponse(self._storage.download_url(request, blob), 302)
+
     def reserve(self, request: Request, values: Mapping[str, object], *, own: bool = True) -> Response:
         """A new blob and where its bytes go, as Active Storage writes it; `own`: refused in the archive's own words."""
         nested = values.get("blob")
@@ -134,8 +143,8 @@ class Songs:
         if not source:
             return failure(422, "No audio file provided")
         try:
-            names = _names(values)
             attached = self._attach(source, values)
+            names = _names(values)
             errors = _errors(values) + ([] if attached.content_type in ALLOWED_TYPES else [_TYPE_REFUSED])
             if errors:
                 return failure(422, "Failed to save song", errors)
@@ -151,14 +160,16 @@ class Songs:
     def _attach(self, source: object, values: Mapping[str, object]) -> _Attached:
         if isinstance(source, IncomingFile):
             return _Attached(sniff(source.head, source.filename, source.declared_type), source.size, file=source)
-        if "filename" not in values:
-            raise UploadFailedError("undefined method `original_filename' for an instance of String")
         blob_id = self._state.signer.verify(_BLOB_PURPOSE, str(source), now=self._state.now())
         blob = None if blob_id is None else self._state.catalogue.blob(blob_id)
         if blob is None:
             raise UploadFailedError(_BAD_SIGNATURE)
-        if blob.identified:
-            return _Attached(blob.content_type or "", blob.byte_size, blob=blob)
+        content_type = blob.content_type or "" if blob.identified else self._identified_type(blob)
+        if "filename" not in values:
+            raise UploadFailedError("undefined method `original_filename' for an instance of String")
+        return _Attached(content_type, blob.byte_size, blob=blob)
+
+    def _identified_type(self, blob: Blob) -> str:
         head = b""
         if blob.byte_size > 0:
             try:
@@ -166,22 +177,22 @@ class Songs:
                     head = file.read(SNIFFED_BYTES)
             except FileNotFoundError:
                 raise UploadFailedError(_NO_BYTES) from None
-        return _Attached(sniff(head, blob.filename, blob.content_type), blob.byte_size, blob=blob)
+        return sniff(head, blob.filename, blob.content_type)
 
     def _save(
         self, request: Request, values: Mapping[str, object], names: Mapping[str, str | None], attached: _Attached
     ) -> str:
-        title = values.get("title")
+        title = _present(values, "title")
         if title is None:
             raise UploadFailedError(_NO_TITLE)
         skipped = values.get("skip_post_processing") in (True, "true")
-        complete = bool(title and names["artist_name"])
+        complete = names["artist_name"] is not None
         failed = is_struck_by(request, Action.PROCESSING_FAILS) and not skipped
         original = values.get("filename") or (attached.file.filename if attached.file else "")
         row = {
-            "title": str(title),
-            "track_number": _integer(values.get("track_number")),
-            "duration": _integer(values.get("duration")),
+            "title": title,
+            "track_number": _integer(_present(values, "track_number")),
+            "duration": _integer(_present(values, "duration")),
             "file_format": None if skipped else file_format(attached.content_type),
             "file_size": None if skipped or not attached.size else attached.size,
             "original_filename": original,
@@ -237,7 +248,7 @@ def song_json(song: Mapping[str, Any], names: tuple[str, ...], state: ArchiveSta
 def _names(values: Mapping[str, object]) -> dict[str, str | None]:
     names: dict[str, str | None] = {}
     for field, (label, longest) in _LONGEST_NAMES.items():
-        name = str(values.get(field) or "") or None
+        name = _present(values, field)
         if name is not None and len(name) > longest:
             raise UploadFailedError(f"Validation failed: {label} is too long (maximum is {longest} characters)")
         names[field] = name
@@ -247,10 +258,10 @@ def _names(values: Mapping[str, object]) -> dict[str, str | None]:
 def _errors(values: Mapping[str, object]) -> list[str]:
     errors = []
     for field, label, longest in (("title", "Title", 200), ("filename", "Original filename", 255)):
-        if len(str(values.get(field) or "")) > longest:
+        if len(_present(values, field) or "") > longest:
             errors.append(f"{label} is too long (maximum is {longest} characters)")
     for field, label in (("track_number", "Track number"), ("duration", "Duration")):
-        text = str(values.get(field) if values.get(field) is not None else "").strip()
+        text = (_present(values, field) or "").strip()
         if not text:
             continue
         if re.fullmatch(r"[+-]?\d+", text):
@@ -263,10 +274,15 @@ def _errors(values: Mapping[str, object]) -> list[str]:
     return errors
 
 
-def _integer(value: object) -> int | None:
-    if value is None or not str(value).strip():
+def _present(values: Mapping[str, object], field: str) -> str | None:
+    text = "" if values.get(field) is None else str(values[field])
+    return text if text.strip() else None
+
+
+def _integer(text: str | None) -> int | None:
+    if text is None:
         return None
-    number = int(str(value))
+    number = int(text)
     if number > _LARGEST_INTEGER:
         raise UploadFailedError(f"{number} is out of range for ActiveModel::Type::Integer with limit 4 bytes")
     return number

@@ -9,9 +9,10 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 
 from bookpipe.demo.music_archive.answers import base_url, error_page
 from bookpipe.demo.music_archive.catalogue import Blob
@@ -19,7 +20,7 @@ from bookpipe.demo.music_archive.faults import Action, is_struck_by
 from bookpipe.demo.music_archive.incoming import IncomingFile, receive_file
 from bookpipe.demo.music_archive.state import ArchiveState
 
-_PURPOSE = "blob_token"
+_PUT_PURPOSE, _GET_PURPOSE = "blob_token", "blob_key"
 
 
 class Storage(Protocol):
@@ -34,8 +35,14 @@ class Storage(Protocol):
     def upload_headers(self, blob: Blob) -> Mapping[str, str | None]:
         """What has to be sent along."""
 
+    def download_url(self, request: Request, blob: Blob) -> str:
+        """Where the bytes of `blob` may be read for a while, if they are there."""
+
     async def put(self, request: Request) -> Response:
-        """Answer a PUT to such a url."""
+        """Answer a PUT to an upload url."""
+
+    async def get(self, request: Request) -> Response:
+        """Answer a GET of a download url; parts may be asked for."""
 
 
 class DiskStorage:
@@ -52,11 +59,25 @@ class DiskStorage:
         # What is missing is tested as it was reserved: a hex digest is accepted here and matches no bytes later.
         value = {"key": blob.key, "type": blob.content_type, "size": blob.byte_size, "checksum": blob.checksum}
         expires_at = self._state.now() + self._state.url_seconds
-        token = self._state.signer.sign(_PURPOSE, value, expires_at=expires_at)
+        token = self._state.signer.sign(_PUT_PURPOSE, value, expires_at=expires_at)
         return f"{base_url(request)}/rails/active_storage/disk/{token}"
 
     def upload_headers(self, blob: Blob) -> Mapping[str, str | None]:
         return {"Content-Type": blob.content_type}
+
+    def download_url(self, request: Request, blob: Blob) -> str:
+        value = {"key": blob.key, "type": blob.content_type}
+        expires_at = self._state.now() + self._state.url_seconds
+        token = self._state.signer.sign(_GET_PURPOSE, value, expires_at=expires_at)
+        return f"{base_url(request)}/rails/active_storage/disk/{token}/{quote(blob.filename, safe='')}"
+
+    async def get(self, request: Request) -> Response:
+        token = request.path_params["token"]
+        found: Any = self._state.signer.verify(_GET_PURPOSE, token, now=self._state.now())
+        path = None if found is None else self.path_of(found["key"])
+        if path is None or not path.exists():
+            return Response(status_code=404)
+        return FileResponse(path, media_type=found["type"])
 
     async def put(self, request: Request) -> Response:
         with self._state.counters.put(request.url.path):
@@ -72,7 +93,7 @@ class DiskStorage:
         if content_type == "application/x-www-form-urlencoded":
             return error_page(request, 400)  # Rails tries to read the bytes as a form
         token = request.path_params["token"]
-        reserved: Any = self._state.signer.verify(_PURPOSE, token, now=self._state.now())
+        reserved: Any = self._state.signer.verify(_PUT_PURPOSE, token, now=self._state.now())
         if reserved is None:
             return Response(status_code=404)
         if content_type != (reserved["type"] or "").lower() or incoming.size != reserved["size"]:

@@ -57,6 +57,10 @@ class Database(ABC):
         """Insert rows in their order. With `ignore`, those whose key is there already are left out."""
 
     @abstractmethod
+    def replace(self, table: str, columns: Columns) -> None:
+        """Insert rows in the place of those with the same key, which is the first column."""
+
+    @abstractmethod
     def new_ids(self, table: str, count: int) -> list[int]:
         """Ids for new rows of one of Koito's tables, ascending. Only inside `writing`."""
 
@@ -67,6 +71,10 @@ class Database(ABC):
     @abstractmethod
     def reading(self) -> AbstractContextManager[None]:
         """A transaction that sees one state of the database and changes nothing."""
+
+    @abstractmethod
+    def probing(self) -> AbstractContextManager[None]:
+        """Queries inside look for each given row in an index, however small the planner takes the table to be."""
 
     @abstractmethod
     def insert_listens(self, listens: pa.Table, user_id: int) -> list[int]:

@@ -20,7 +20,8 @@ def load_image(database: Database, wanted: Wanted, tracks: Iterable[int] = ()) -
     return image
 
 
-# CROSS JOIN keeps SQLite from turning a join around: our few rows look into the large table's index.
+# CROSS JOIN keeps SQLite from turning a join around: our few rows look into the large table's index. A + keeps it from
+# using another index than that.
 
 
 def _load_artists(database: Database, wanted: Wanted, image: KoitoImage) -> None:
@@ -73,7 +74,7 @@ def _find_releases(database: Database, wanted: Wanted, image: KoitoImage) -> set
             for (release,) in database.run(
                 f"SELECT DISTINCT n.release_id FROM {titles.sql} k CROSS JOIN release_aliases n "
                 "CROSS JOIN artist_releases l WHERE n.alias = k.value AND n.is_primary AND l.release_id = n.release_id "
-                f"AND l.artist_id IN (SELECT value FROM {artists.sql} a)",
+                f"AND +l.artist_id IN (SELECT value FROM {artists.sql} a)",
                 *titles.values,
                 *artists.values,
             )

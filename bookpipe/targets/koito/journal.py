@@ -104,12 +104,13 @@ class Journal:
         database = self._database
         if not made and self._has(chunk):
             return
-        ((load,),) = database.run(
+        database.change(
             f"INSERT INTO {database.own('load')} (pipeline, partition, run_id, origin, first_row, last_row, "
-            "committed_at, counts, listens) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+            "committed_at, counts, listens) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             chunk.pipeline, chunk.partition, chunk.run_id, chunk.origin, chunk.first_row, chunk.last_row,
             int(time.time()), _dump_counts(counts), pack_pairs(made.listens),
         )  # fmt: skip
+        ((load,),) = database.run(f"SELECT max(id) FROM {database.own('load')}")
 
         def put(table: str, **columns: Sequence[int]) -> None:
             ids: dict[str, tuple[str, Sequence[object]]] = {

@@ -43,7 +43,7 @@ CREATE TABLE IF NOT EXISTS {p}track_lookup (
     release_id integer NOT NULL REFERENCES releases (id) ON DELETE CASCADE,
     track_id integer NOT NULL REFERENCES tracks (id) ON DELETE CASCADE,
     fingerprint {bytes} NOT NULL,
-    PRIMARY KEY (digest, track_id, origin_id, first_row)) {without_rowid};
+    PRIMARY KEY (digest, track_id, origin_id, first_row));
 CREATE INDEX IF NOT EXISTS {i}track_lookup_artist ON {p}track_lookup (artist_id);
 CREATE INDEX IF NOT EXISTS {i}track_lookup_release ON {p}track_lookup (release_id);
 CREATE INDEX IF NOT EXISTS {i}track_lookup_track ON {p}track_lookup (track_id);
@@ -173,13 +173,15 @@ class LookupCache:
             )
         }
         at = database.integers("second", sorted({second for found in witnesses.values() for second in found}))
+        with database.probing():
+            listens = database.run(
+                f"SELECT k.value, l.track_id FROM {at.sql} k CROSS JOIN listens l "
+                f"WHERE {database.within_second('l.listened_at', 'k.value')} AND +l.user_id = ?",
+                *at.values,
+                self._user_id,
+            )
         tracks: dict[int, set[int]] = defaultdict(set)
-        for second, track in database.run(
-            f"SELECT k.value, l.track_id FROM {at.sql} k CROSS JOIN listens l "
-            f"WHERE {database.within_second('l.listened_at', 'k.value')} AND +l.user_id = ?",
-            *at.values,
-            self._user_id,
-        ):
+        for second, track in listens:
             tracks[second].add(track)
         moved = {}
         for digest, seconds in witnesses.items():
@@ -235,31 +237,27 @@ class LookupCache:
                 "at": ("bigint", [second for _, _, second in noted]),
             },
         )
-        shared = {
-            n
-            for (n,) in database.run(
+        with database.probing():
+            rows = database.run(
                 f"SELECT k.n FROM {given.sql} k CROSS JOIN listens l "
                 f"WHERE {database.within_second('l.listened_at', 'k.at')} AND +l.user_id = ? AND l.track_id != k.track",
                 *given.values,
                 self._user_id,
             )
-        }
+        shared = {n for (n,) in rows}
         witnesses: dict[bytes, list[int | None]] = defaultdict(list)
         for n, (digest, _, second) in enumerate(noted):
             if n not in shared and len(witnesses[digest]) < WITNESSES:
                 witnesses[digest].append(second)
         digests = [digest for digest, seconds in witnesses.items() if seconds]
-        old = database.given("digest", {"digest": ("bytea", digests)})
-        database.change(f"DELETE FROM {self._witness} WHERE digest IN (SELECT digest FROM {old.sql} k)", *old.values)
         columns = list(zip(*((witnesses[d] + [None] * WITNESSES)[:WITNESSES] for d in digests), strict=True))
         if columns:
-            database.put(
+            database.replace(
                 self._witness,
                 {
                     "digest": ("bytea", digests),
                     **{f"second_{n}": ("bigint", column) for n, column in enumerate(columns, start=1)},
                 },
-                ignore=True,
             )
 
     def _origin_id(self, name: str) -> int:

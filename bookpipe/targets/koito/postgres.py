@@ -72,11 +72,7 @@ class PostgresDatabase(Database):
         if not any(len(values) for _, values in columns.values()):
             return
         if ignore:
-            given = self.given("row", columns)
-            self.change(
-                f"INSERT INTO {table} ({', '.join(columns)}) SELECT * FROM {given.sql} k ON CONFLICT DO NOTHING",
-                *given.values,
-            )
+            self._insert(table, columns, "ON CONFLICT DO NOTHING")
             return
         with translating(f"writing {table}"):
             copy_table(
@@ -84,6 +80,17 @@ class PostgresDatabase(Database):
                 table,
                 pa.table({name: pa.array(values, _ARROW[kind]) for name, (kind, values) in columns.items()}),
             )
+
+    def replace(self, table: str, columns: Columns) -> None:
+        key, *others = columns
+        updates = ", ".join(f"{name} = excluded.{name}" for name in others)
+        self._insert(table, columns, f"ON CONFLICT ({key}) DO UPDATE SET {updates}")
+
+    def _insert(self, table: str, columns: Columns, on_conflict: str) -> None:
+        given = self.given("row", columns)
+        self.change(
+            f"INSERT INTO {table} ({', '.join(columns)}) SELECT * FROM {given.sql} k {on_conflict}", *given.values
+        )
 
     def new_ids(self, table: str, count: int) -> list[int]:
         if not count:
@@ -127,6 +134,12 @@ class PostgresDatabase(Database):
             self.connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             self.connection.execute("SET LOCAL enable_bitmapscan = off")
             yield
+
+    @contextmanager
+    def probing(self) -> Iterator[None]:
+        self.change("SET LOCAL enable_seqscan = off")
+        yield
+        self.change("SET LOCAL enable_seqscan = on")
 
     def insert_listens(self, listens: pa.Table, user_id: int) -> list[int]:
         """Koito may add listens at the same time: those that are in the way are found by not coming back."""

@@ -61,6 +61,10 @@ class SqliteDatabase(Database):
         with translating(f"writing {table}"):
             self._insert("INSERT OR IGNORE" if ignore else "INSERT", table, columns)
 
+    def replace(self, table: str, columns: Columns) -> None:
+        with translating(f"writing {table}"):
+            self._insert("INSERT OR REPLACE", table, columns)
+
     def _insert(self, verb: str, table: str, columns: Columns) -> None:
         marks = ", ".join("?" * len(columns))
         rows = zip(*(values for _, values in columns.values()), strict=True)
@@ -98,6 +102,10 @@ class SqliteDatabase(Database):
             yield
         finally:
             self._roll_back()
+
+    @contextmanager
+    def probing(self) -> Iterator[None]:
+        yield  # CROSS JOIN says it
 
     def _roll_back(self) -> None:
         self._given.clear()  # tables made in the transaction go with it

@@ -10,7 +10,6 @@ A run of the cycle ends with the content's fate, or with a wish to come again la
 """
 
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -82,7 +81,7 @@ class Cycle:
     strategy: Strategy
     inside: bytes  # the real path of the music folder
     look_up_remote: bool = False
-    seconds: Counter[str] = field(default_factory=Counter)  # by phase, of all threads together
+    seconds: dict[str, float] = field(default_factory=dict)  # by phase, of all threads together
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     def run(self, job: Job) -> Ended | Again:
@@ -312,4 +311,4 @@ class Cycle:
             yield
         finally:
             with self._lock:
-                self.seconds[phase] += time.monotonic() - began  # type: ignore[assignment]
+                self.seconds[phase] = self.seconds.get(phase, 0.0) + time.monotonic() - began

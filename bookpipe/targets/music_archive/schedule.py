@@ -1,4 +1,4 @@
-"""Who is next: jobs in a sliding window, with waits, leaders and a limit to patience. One thread decides, others work."""
+"""Who is next: jobs in a sliding window, with waits, leaders and limits to patience. One thread decides for all."""
 
 import heapq
 import queue
@@ -18,7 +18,7 @@ from bookpipe.targets.music_archive.server import MusicArchive
 from bookpipe.targets.music_archive.window import Window
 
 ATTEMPTS = 5  # of one file that may go wrong before it is left to the next run
-FILES_IN_TROUBLE = 10  # different files one after the other, and none in between that works: it is not the files
+FILES_IN_TROUBLE = 10  # different ones beyond a full window, and none in between that works: it is not the files
 LONGEST_BACKOFF_S = 8.0
 LONGEST_REQUEST_TO_WAIT_S = 600.0  # a server that asks for more is asked again by the next run
 POLL_S = 0.1  # how often a stop is looked for
@@ -42,8 +42,8 @@ class Task:
 class Schedule:
     """Runs tasks through `step`, each again and again until it ends; `ended` hears of each, in the calling thread.
 
-    A file that goes wrong ATTEMPTS times is rejected as UPLOAD_FAILED: the next run tries it again. When files go
-    wrong one after the other, or the server cannot be reached for `server.outage` seconds, it is the server:
+    A file that goes wrong ATTEMPTS times is rejected as UPLOAD_FAILED: the next run tries it again. When many different
+    files go wrong one after the other, or the server cannot be reached for `server.outage` seconds, it is the server:
     TransientError. Either way every step that was begun is finished first.
     """
 
@@ -83,10 +83,11 @@ class Schedule:
         # While nobody answers, one asks whether that is over.
         size = 1 if self._outage_began is not None else self.window.size
         while self._ready and self._running < size:
-            task = self._ready.popleft()
-            future = pool.submit(self.step, task.job)
-            self._running += 1
-            future.add_done_callback(lambda future, task=task: self._done.put((task, future)))  # type: ignore[misc]
+            self._start(pool, self._ready.popleft())
+
+    def _start(self, pool: ThreadPoolExecutor, task: Task) -> None:
+        self._running += 1
+        pool.submit(self.step, task.job).add_done_callback(lambda future: self._done.put((task, future)))
 
     def _collect(self, now: float) -> None:
         wait = POLL_S
@@ -101,6 +102,8 @@ class Schedule:
         full = self._running >= self.window.size
         self._running -= 1
         result = future.result()
+        if isinstance(result, Ended) or not result.outage:
+            self._outage_began, self._outages = None, 0
         if isinstance(result, Ended):
             self._end(task, result, full=full)
         else:
@@ -109,7 +112,6 @@ class Schedule:
     def _end(self, task: Task, result: Ended, *, full: bool) -> None:
         if result.reason is not Reason.UPLOAD_FAILED:
             self._troubled.clear()
-        self._outage_began, self._outages = None, 0
         if task.job.sent:
             self.window.succeeded(task.job.content.size, time.monotonic(), full=full)
         self.ended(task.job, result)
@@ -139,7 +141,8 @@ class Schedule:
         job = task.job
         job.attempts += 1
         self._troubled.add(id(job))
-        if len(self._troubled) >= FILES_IN_TROUBLE:
+        # A restart cuts a whole window of them at once.
+        if len(self._troubled) >= FILES_IN_TROUBLE + self.window.cap:
             raise TransientError(
                 f"{len(self._troubled)} files one after the other could not be uploaded; the last one: {result.why}"
             )
@@ -163,5 +166,5 @@ class Schedule:
 
     def _backoff(self, attempts: int) -> float:
         # Not all at the same moment: those that failed together would fail together again.
-        longest = min(LONGEST_BACKOFF_S, self.server.backoff * 2 ** (attempts - 1))
+        longest: float = min(LONGEST_BACKOFF_S, self.server.backoff * 2 ** (attempts - 1))
         return longest * random.uniform(0.5, 1.0)  # noqa: S311

@@ -116,7 +116,8 @@ def upload_batch(
     batch = _Batch(_rows(rows), progress or NoProgress())
     tasks = _plan(batch, rows, root, ledger, waits_for, skip_likely_refused=skip_likely_refused)
     window = Window(concurrency_cap)
-    finished, sent, seconds, strategy = True, 0, {}, ""
+    finished, sent, strategy = True, 0, ""
+    seconds: dict[str, float] = {}
     if tasks:
         with ArchiveClient(server) as client, ledger.uploading() as uploader:
             for attempt in stamina.retry_context(on=TransientError, attempts=5, wait_initial=server.backoff):
@@ -126,7 +127,7 @@ def upload_batch(
             cycle = Cycle(client, uploader, strategy, inside, look_up_remote)  # type: ignore[arg-type]
             schedule = Schedule(server, window, cycle.run, batch.job_ended, stop or NeverStop())
             finished = schedule.run(tasks)
-            sent, seconds = client.sender.sent, dict(cycle.seconds)
+            sent, seconds = client.sender.sent, cycle.seconds
     return UploadResult(
         _outcomes(batch.rows),
         _count(batch.rows),
@@ -179,20 +180,28 @@ def _plan(
         file = AudioFile(os.path.join(top, row.path), row.content, values["mtime_ns"])
         tasks[i] = Task(Job(file, _song(values, row)))
     ledger.add_aliases(aliases)
+    leaders = dict(tasks)
     for i, task in tasks.items():
-        leader = _leader(i, waits_for, batch, first_row)
-        if leader is not None and leader < i and leader in tasks:
-            tasks[leader].followers.append(task)
+        leader = _leader_of(i, waits_for, batch, first_row)
+        if leader is None or leader >= i:
+            free.append(task)
+        elif leader in leaders:
+            leaders[leader].followers.append(task)
         else:
             free.append(task)
+            ended = batch.rows[leader].ended
+            if ended is None or ended.outcome == "rejected":
+                leaders[leader] = task  # the first of those that would have followed now leads them
     return free
 
 
-def _leader(i: int, waits_for: Sequence[int], batch: _Batch, first_row: dict[Content, int]) -> int | None:
-    """The row whose task a row's task waits for: that of the content, if the leader is a second copy of another."""
+def _leader_of(i: int, waits_for: Sequence[int], batch: _Batch, first_row: dict[Content, int]) -> int | None:
+    """The row that a row waits for: the first with the same content, when the leader itself is a copy."""
     position = waits_for[i] if waits_for else FREE
-    content = batch.rows[position].content if position != FREE else None
-    return None if content is None else first_row.get(content)
+    if position == FREE:
+        return None
+    content = batch.rows[position].content
+    return position if content is None else first_row.get(content, position)
 
 
 def _values(table: pa.Table) -> Iterable[dict[str, Any]]:

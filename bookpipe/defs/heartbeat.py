@@ -1,0 +1,42 @@
+"""A long run shows that it is alive, and how far it is."""
+
+import time
+
+import dagster as dg
+
+from bookpipe.defs.runs import PROGRESS_TAG
+
+HEARTBEAT_S = 5.0
+
+
+class Heartbeat:
+    """Progress as the UI and `bookpipe status` show it: a line in the run's log and a tag, every few seconds."""
+
+    def __init__(self, context: dg.OpExecutionContext, counted: str, total: int | None = None) -> None:
+        """`counted` is the step whose rows are told, besides "bytes"; `total` how many there are, when it is known."""
+        self.context = context
+        self.counted = counted
+        self.total = total
+        self.started = self.told = time.monotonic()
+        self.done: dict[str, tuple[int, int | None]] = {}
+        self.first: dict[str, int] = {}  # a resumed shard begins far in
+
+    def advance(self, step: str, done: int, total: int | None) -> None:
+        self.first.setdefault(step, done)
+        self.done[step] = (done, total)
+        now = time.monotonic()
+        if now - self.told >= HEARTBEAT_S:
+            self.told = now
+            text = self.text(now - self.started)
+            self.context.log.info(text)
+            self.context.instance.add_run_tags(self.context.run_id, {PROGRESS_TAG: text})
+
+    def text(self, seconds: float) -> str:
+        """Rows, bytes, rate and what is left."""
+        rows, known = self.done.get(self.counted, (0, None))
+        size, total = self.done.get("bytes", (0, None))
+        of = f" of {self.total or known:,}" if self.total or known else ""
+        rate = (size - self.first.get("bytes", 0)) / seconds if seconds else 0.0
+        left = f", {(total - size) / rate:,.0f} s left" if total and rate else ""
+        share = f" of {total / 1e6:,.0f}" if total else ""
+        return f"{rows:,}{of} {self.counted}, {size / 1e6:,.0f}{share} MB, {rate / 1e6:,.0f} MB/s{left}"
