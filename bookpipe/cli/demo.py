@@ -1,7 +1,8 @@
 """`bookpipe demo`: the whole way on sample data, and the UI on it."""
 
 import os
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -20,6 +21,7 @@ from bookpipe.settings import SETTINGS
 
 DIRECTORY = Path(".bookpipe") / "demo"
 BATCH_SIZE = "500"  # small enough that there are partitions to look at
+MUSIC_BATCH_SIZE = "2500"
 
 QUERIES = {
     "The most productive authors": (
@@ -88,6 +90,7 @@ def run_demo(books: int, fresh: bool, console: Console) -> int:
     summaries = [load_pipeline("calibre", None, None, (), True, console)]
     console.print("\n[bold]Loading the tar shards[/]")
     summaries.append(load_pipeline("tars", None, None, (), True, console))
+    os.environ["BOOKPIPE_BATCH_SIZE"] = MUSIC_BATCH_SIZE
     console.print("\n[bold]Loading the exports of scrobbles into Koito on SQLite[/]")
     summaries.append(load_pipeline("scrobbles", None, None, (), True, console))
     console.print("\n[bold]The same into Koito on PostgreSQL[/]")
@@ -95,7 +98,7 @@ def run_demo(books: int, fresh: bool, console: Console) -> int:
     summaries.append(load_pipeline("scrobbles", None, None, (), True, console))
     os.environ["BOOKPIPE_KOITO_URL"] = sqlite_url
     console.print("\n[bold]Uploading a folder of audio files to a music archive in this process[/]")
-    with closing(MusicArchive(directory / "archive")) as archive, serve(archive, port=box.archive_port()) as url:
+    with _music_archive(directory / "archive") as url:
         os.environ["BOOKPIPE_ARCHIVE_URL"] = url
         summaries.append(load_pipeline("audio", None, None, (), True, console))
     _show_queries(box.environment()["BOOKPIPE_MYBOOKSHELF2_URL"], console)
@@ -105,6 +108,17 @@ def run_demo(books: int, fresh: bool, console: Console) -> int:
         "[bold]README.md[/] tells how to load your own library"
     )
     return 1 if any(summary.failed or summary.stopping for summary in summaries) else 0
+
+
+@contextmanager
+def _music_archive(directory: Path) -> Iterator[str]:
+    """A music archive, always at the same address: what was uploaded is remembered by it."""
+    directory.mkdir(exist_ok=True)
+    port = directory / "port"
+    used = int(port.read_text()) if port.exists() else 0
+    with closing(MusicArchive(directory)) as archive, serve(archive, port=used) as url:
+        port.write_text(url.rpartition(":")[2])
+        yield url
 
 
 def _show_queries(url: str, console: Console) -> None:

@@ -116,7 +116,7 @@ def _music(settings: Settings) -> list[Finding]:
         return [Finding("Music", None, f"not configured: {name} is not set", _to_set(name))]
     unreadable: list[str] = []
     try:
-        files = sum(1 for _ in walk_audio(settings.music_dir, on_unreadable=lambda path, why: unreadable.append(why)))
+        files = sum(1 for _ in walk_audio(settings.music_dir, on_unreadable=lambda _path, why: unreadable.append(why)))
     except BookpipeError as error:
         return [failure("Music: folder", error)]
     if unreadable:

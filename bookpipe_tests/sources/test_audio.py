@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -442,24 +441,3 @@ def test_a_music_folder_that_has_gone_away_is_no_missing_files(tmp_path: Path, h
     put(root, b"a.mp3")
     with _gone(root, how), pytest.raises(TransientError, match="mounted"):
         read_audio_files(root, [b"a.mp3"])
-
-
-def test_what_was_hashed_before_is_kept(tmp_path: Path) -> None:
-    root = tmp_path / "music"
-    paths = [b"%03d.mp3" % n for n in range(40)]
-    for path in paths:
-        put(root, path)
-    cache = Memory()
-
-    class Leaving:
-        def advance(self, step: str, done: int, total: int | None) -> None:
-            if root.exists():
-                shutil.rmtree(root)
-
-    # Only the files of the first chunk are sure to have been read: the others are read meanwhile, or missed.
-    try:
-        rows: pa.Table | None = read_audio_files(root, paths, cache=cache, threads=1, progress=Leaving())
-    except TransientError:
-        rows = None
-    assert set(cache.saved) >= set(paths[: audio.CHUNK])
-    assert rows is None or rows.column("reason").null_count == len(paths)

@@ -15,7 +15,17 @@ import tinytag
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bookpipe.demo.audio_files import MAKERS, SampleSong, make_flac, make_m4a, make_mp3
+from bookpipe.demo.audio_files import (
+    MAKERS,
+    Maker,
+    SampleSong,
+    make_flac,
+    make_m4a,
+    make_mp3,
+    make_ogg_flac,
+    make_ogg_opus,
+    make_ogg_vorbis,
+)
 from bookpipe.model.songs import SongTags
 from bookpipe.sources import audio_tags
 from bookpipe.sources.audio_tags import MAX_CALLS, MAX_TEXT, BoundedFile, read_tags
@@ -218,10 +228,27 @@ def test_a_wrong_extension_does_not_matter() -> None:
         assert tags_of(sample(kind), "wma").title == "Title"
 
 
-def test_other_users_of_tinytag_keep_theirs() -> None:
-    tags_of(sample("mp3"))
-    found = tinytag.TinyTag.get(file_obj=io.BytesIO(id3(b"TPE1", b"\0One\0Two\0")))
-    assert found.other == {"artist": ["Two"]}
+@pytest.mark.parametrize("pad_to", [0, 400_000])
+@pytest.mark.parametrize(
+    ("make", "seconds"),
+    [
+        (make_ogg_vorbis, 2.5),
+        (make_ogg_opus, 2.5),  # without the 312 samples that are skipped at the start
+        (make_ogg_flac, 27 * 4096 / 44_100),
+    ],
+)
+def test_an_ogg_file_is_as_long_as_its_last_page_says(make: Maker, seconds: float, pad_to: int) -> None:
+    data = make(SampleSong("Title", seconds=2.5), pad_to=pad_to)
+    with opened(data) as fd:
+        duration = audio_tags._by_tinytag(fd, len(data), data[:HEAD_BYTES], "ogg").duration
+    assert duration is not None
+    assert abs(duration - seconds) < 1e-9
+
+
+def test_further_values_are_forgotten_here_and_kept_by_other_users_of_tinytag() -> None:
+    artists = id3(b"TPE1", b"\0One\0Two\0")
+    assert audio_tags._tinytag().TinyTag.get(file_obj=io.BytesIO(artists)).other == {}
+    assert tinytag.TinyTag.get(file_obj=io.BytesIO(artists)).other == {"artist": ["Two"]}
 
 
 def test_trouble_of_the_storage_is_no_damaged_tag(monkeypatch: pytest.MonkeyPatch) -> None:

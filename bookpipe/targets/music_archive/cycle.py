@@ -252,15 +252,9 @@ class Cycle:
         return self._has_song(job, "inserted", str(song["id"]), song.get("processing_status") == "failed")
 
     def _has_song(self, job: Job, outcome: str, song_id: str, failed: bool) -> Ended:
-        error = self._processing_error(song_id) if failed else ""
+        error = lookup.get_processing_error(self.client, song_id) if failed else ""
         self.uploader.created(job.content, song_id, error)
         return Ended(outcome, song_id=song_id, processing_error=error)
-
-    def _processing_error(self, song_id: str) -> str:
-        try:
-            return lookup.get_processing_error(self.client, song_id)
-        except (TroubleError, UnreachableError) as error:  # the song is there; its story can wait
-            return f"the archive could not process the file; why could not be asked: {error}"
 
     def _refuse(self, job: Job, why: str) -> Ended:
         self.uploader.refused(job.content, why)
