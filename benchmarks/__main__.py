@@ -6,10 +6,10 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import calibre, tars
+from benchmarks import calibre, scrobbles, tars
 from benchmarks.measure import save
 
-BENCHMARKS = {"calibre": calibre.run, "curve": calibre.run_curve, "tars": tars.run}
+BENCHMARKS = {"calibre": calibre.run, "curve": calibre.run_curve, "tars": tars.run, "scrobbles": scrobbles.run}
 
 
 def main() -> int:

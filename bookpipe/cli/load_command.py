@@ -1,5 +1,6 @@
 """What `bookpipe load` does around the worker pool: which partitions, progress, and the summary."""
 
+import time
 from collections.abc import Sequence
 
 import dagster as dg
@@ -11,11 +12,13 @@ from bookpipe.cli.loading import LoadSummary, WorkerPool
 from bookpipe.cli.worker import PartitionResult
 from bookpipe.defs.partitions import register
 from bookpipe.defs.pipelines import PIPELINES, Pipeline
-from bookpipe.defs.progress import partition_states
+from bookpipe.defs.progress import partition_states, running_texts
 from bookpipe.defs.runs import fail_dead_runs
 from bookpipe.model.errors import PartitionError
 from bookpipe.model.rejections import REASON_HELP, Reason
 from bookpipe.settings import Settings
+
+TELL_EVERY_S = 5.0  # about partitions that take long
 
 
 def duration(seconds: float | None) -> str:
@@ -66,12 +69,14 @@ def load_pipeline(
         at_once = 1 if pipeline.in_order else min(workers or settings.workers, len(keys))
         pool = WorkerPool(name, at_once)
         try:
-            return _run(pool, keys, instance, console)
+            return _run(pool, keys, pipeline, instance, console)
         finally:
             pool.close()
 
 
-def _run(pool: WorkerPool, keys: Sequence[str], instance: dg.DagsterInstance, console: Console) -> LoadSummary:
+def _run(
+    pool: WorkerPool, keys: Sequence[str], pipeline: Pipeline, instance: dg.DagsterInstance, console: Console
+) -> LoadSummary:
     columns = (
         SpinnerColumn(),
         TextColumn("batch {task.completed:.0f}/{task.total:.0f}"),
@@ -90,7 +95,20 @@ def _run(pool: WorkerPool, keys: Sequence[str], instance: dg.DagsterInstance, co
             elif not console.is_terminal:
                 progress.console.print(f"batch {summary.done}/{summary.total} {result.key}: {text}", highlight=False)
 
-        summary = pool.run(keys, on_result, lambda _key: None)
+        told = time.monotonic()
+
+        def on_tick(summary: LoadSummary) -> None:
+            nonlocal told
+            if time.monotonic() - told < TELL_EVERY_S:
+                return
+            told = time.monotonic()
+            running = "; ".join(f"{key}: {text}" for key, text in running_texts(instance, pipeline).items())
+            if running:
+                progress.update(task, text=f"{progress_text(summary)}; {running}" if summary.done else running)
+                if not console.is_terminal:
+                    progress.console.print(running, highlight=False)
+
+        summary = pool.run(keys, on_result, lambda _key: None, on_tick)
     if any(not result.run_id for result in summary.failed):
         fail_dead_runs(instance)
     print_summary(summary, console)

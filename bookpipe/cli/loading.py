@@ -86,8 +86,10 @@ class WorkerPool:
         keys: Sequence[str],
         on_result: Callable[[LoadSummary, PartitionResult], None],
         on_death: Callable[[str], None],
+        on_tick: Callable[[LoadSummary], None] = lambda _summary: None,
     ) -> LoadSummary:
-        """Run every partition once. `on_death` is called with the key whose worker died without an answer.
+        """Run every partition once. `on_death` is called with the key whose worker died without an answer, `on_tick`
+        twice a second or more often.
 
         An interrupt (Ctrl-C or TERM) stops giving out partitions and asks the running ones to end in good order; a
         second one kills the workers, whose transactions are rolled back.
@@ -97,6 +99,7 @@ class WorkerPool:
         workers = self._workers
         with _interrupts(summary, workers):
             while any(worker.key for worker in workers) or (waiting and not summary.stopping):
+                on_tick(summary)
                 for connection in wait([worker.pipe for worker in workers], timeout=0.5):
                     worker = next(w for w in workers if w.pipe is connection)
                     try:

@@ -69,6 +69,13 @@ def partition_states(instance: dg.DagsterInstance, pipeline: Pipeline) -> dict[s
     return {key: names.get(s.value if (s := status.get(key)) else "", "missing") for key in keys}
 
 
+def running_texts(instance: dg.DagsterInstance, pipeline: Pipeline) -> dict[str, str]:
+    """Partition -> how far its run says it is, of the runs that take long enough to say so."""
+    runs = instance.get_runs(dg.RunsFilter(job_name=pipeline.job_name, statuses=[dg.DagsterRunStatus.STARTED]))
+    tags = ((run.tags.get("dagster/partition"), run.tags.get(PROGRESS_TAG)) for run in runs)
+    return {key: text for key, text in tags if key and text}
+
+
 def pipeline_status(instance: dg.DagsterInstance, pipeline: Pipeline, settings: Settings) -> PipelineStatus:
     """A pipeline's partitions, the rows of their latest loads, and how fast the last ones were."""
     status = PipelineStatus(configured=pipeline.configured(settings))
@@ -79,10 +86,7 @@ def pipeline_status(instance: dg.DagsterInstance, pipeline: Pipeline, settings: 
     status.failed_keys = [key for key, state in states.items() if state == "failed"]
 
     if status.partitions.running:
-        started = instance.get_runs(dg.RunsFilter(job_name=pipeline.job_name, statuses=[dg.DagsterRunStatus.STARTED]))
-        for run in started:
-            if (key := run.tags.get("dagster/partition")) and (text := run.tags.get(PROGRESS_TAG)):
-                status.running[key] = text
+        status.running = running_texts(instance, pipeline)
 
     times: list[tuple[float, float, int]] = []  # end, seconds, rows of each latest load
     keys = list(states)

@@ -168,9 +168,21 @@ def test_what_is_no_fault_is_refused(served: Served, content: dict[str, str]) ->
 
 def test_a_restart_keeps_tokens_and_songs(served: Served) -> None:
     upload(served)
-    served.client.anonymous.get("/up")
     served.archive.restart()
-    assert served.client.search("song")["pagination"]["total_count"] == 1
+    token = {"Authorization": served.client.http.headers["Authorization"]}
+    found = httpx.get(f"{served.client.url}{API}/songs", headers=token, trust_env=False).json()
+    assert [song["title"] for song in found["songs"]] == ["a song"]
+
+
+def test_a_restart_cuts_what_is_under_way(served: Served) -> None:
+    served.archive.faults.add(Fault("bulk_upload", Action.HOLD))
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(upload, served)
+        while not served.archive.faults.to_json()[0]["seen"]:
+            pass
+        served.archive.restart()
+        with pytest.raises(httpx.TransportError):
+            answer.result()
 
 
 def test_expired_tokens_are_refused_until_the_next_login(served: Served) -> None:

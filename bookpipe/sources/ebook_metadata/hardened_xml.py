@@ -6,6 +6,7 @@ recovering. Callers cap the bytes: 4 MB of an OPF, 1 MB of an FB2's head.
 
 import html
 import re
+import threading
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any, TypeAlias
@@ -18,6 +19,7 @@ from bookpipe.sources.ebook_metadata.text_encodings import decode_markup
 Element: TypeAlias = Any  # lxml has no types
 
 MAX_ELEMENTS = 20_000  # that are looked at: four megabytes can hold a million empty ones
+_per_thread = threading.local()
 _BARE_AMPERSAND = re.compile(r"&(?!#?\w{1,40};)")
 _ENTITY = re.compile(r"&[^\s;&]{1,100};")
 
@@ -26,7 +28,7 @@ def parse_xml(data: bytes) -> Element:
     """The root element of a whole document in any encoding; what can be saved of it when it is broken."""
     text = decode_markup(data)
     try:
-        root = etree.fromstring(text.encode("utf-8", "replace"), _parser(recover=False))
+        root = etree.fromstring(text.encode("utf-8", "replace"), _strict_parser())
     except etree.XMLSyntaxError:
         return parse_broken_xml(text)
     return root
@@ -44,8 +46,15 @@ def parse_broken_xml(text: str) -> Element:
     return root
 
 
+def _strict_parser() -> Any:
+    # One per thread: a shared one makes threads wait for each other, and to make one takes as long as to parse with it.
+    parser = getattr(_per_thread, "parser", None)
+    if parser is None:
+        parser = _per_thread.parser = _parser(recover=False)
+    return parser
+
+
 def _parser(*, recover: bool) -> Any:
-    # One per document: a shared one makes threads wait for each other.
     return etree.XMLParser(
         encoding="utf-8",  # whatever the document declares: it was decoded before
         recover=recover,

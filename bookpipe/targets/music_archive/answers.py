@@ -14,11 +14,13 @@ _TAGS = re.compile(r"<style.*?</style>|<script.*?</script>|<[^>]*>", re.DOTALL |
 
 
 class TroubleError(TransientError):
-    """The archive is in trouble: a 5xx, a 429, or no answer. `retry_after`: seconds that it asked to wait."""
+    """The archive is in trouble: a 5xx, a 429, or no answer. `retry_after`: seconds that it asked to wait. `outage`:
+    other requests will fare no better for a while."""
 
-    def __init__(self, text: str, *, retry_after: float | None = None) -> None:
+    def __init__(self, text: str, *, retry_after: float | None = None, outage: bool = False) -> None:
         super().__init__(text)
         self.retry_after = retry_after
+        self.outage = outage
 
 
 class UnansweredError(TroubleError):
@@ -48,6 +50,11 @@ class Answer:
     @property
     def ok(self) -> bool:
         return 200 <= self.status < 300
+
+    @property
+    def is_outage(self) -> bool:
+        """What stands in front of the archive answered for it, or somebody asked for a pause."""
+        return self.status in (429, 502, 503, 504)
 
     @property
     def message(self) -> str:

@@ -29,7 +29,6 @@ from bookpipe.targets.music_archive.strategies import Song, Strategy
 
 BUSY_S = 1.0  # until a content that another process uploads is looked at again
 CLOCK_SLACK = timedelta(days=1)  # between what a song's time says and when it was made
-_NOT_NOW = frozenset({429, 502, 503, 504})  # said by what stands in front of the archive, about all requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,7 @@ class Cycle:
             step = self._step(job, upload)
         except TroubleError as error:
             # Whatever this content was doing is in the ledger.
-            return Again(error.retry_after or 0.0, str(error), error.retry_after is not None)
+            return Again(error.retry_after or 0.0, str(error), error.outage)
         except UnreachableError as error:
             return Again(0.0, str(error), outage=True)
         if isinstance(step, Ended):
@@ -176,7 +175,7 @@ class Cycle:
             return Ended("rejected", Reason.UPLOAD_FAILED, f"{why}: too large for the server's settings")
         if answer.status in (403, 404):
             why += "; the address was good for a few minutes and has probably expired during a slow PUT"
-        return Again(answer.retry_after or 0.0, why, answer.status in _NOT_NOW)
+        return Again(answer.retry_after or 0.0, why, answer.is_outage)
 
     def _send_form(self, job: Job, fd: int) -> Ended | Again:
         self._begin(job)
@@ -237,12 +236,12 @@ class Cycle:
             return Ended("rejected", Reason.UPLOAD_FAILED, f"{why}: too large for the server's settings")
         if answer.status == 429 or answer.status < 500:
             self.uploader.again(job.content, why, stored=signed_id is not None)
-            return Again(answer.retry_after or 0.0, f"the archive answered {why}", answer.status == 429)
+            return Again(answer.retry_after or 0.0, f"the archive answered {why}", answer.is_outage)
         # The archive itself is done when it answers. What stands in front of it may have lost patience only.
         self._lost(job, f"the archive answered {why}")
-        if answer.is_applications or answer.status not in _NOT_NOW:
+        if answer.is_applications or not answer.is_outage:
             job.ask_until = time.monotonic()
-        return Again(answer.retry_after or 0.0, f"the archive answered {why}", answer.status in _NOT_NOW)
+        return Again(answer.retry_after or 0.0, f"the archive answered {why}", answer.is_outage)
 
     def _created(self, job: Job, answer: Answer) -> Ended:
         song = answer.data.get("song")

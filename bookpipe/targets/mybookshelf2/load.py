@@ -316,7 +316,8 @@ class _Rows:
 
     def _audit(self, n: int) -> dict[str, pa.Array]:
         # Every row has its own time: the front page orders by it alone, so ties would make pages overlap.
-        created = pa.array(range(self.start_us, self.start_us + n), pa.int64()).cast(pa.timestamp("us"))
+        # A view, for the sake of a quick start: a cast imports all of Arrow's functions.
+        created = pa.array(range(self.start_us, self.start_us + n), pa.int64()).view(pa.timestamp("us"))
         user = pa.repeat(pa.scalar(self.user_id, pa.int64()), n)
         return {
             "version_id": pa.repeat(pa.scalar(1, pa.int32()), n),

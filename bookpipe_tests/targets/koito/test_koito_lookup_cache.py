@@ -212,11 +212,11 @@ def test_an_id_that_sqlite_gives_again_is_never_taken_for_the_old_track(sqlite_m
     music = sqlite_music
     music.load([listen("A", "Song", "R", START), listen("B", "Last", "Q", START + 1)])
     music.user.delete_track(2)
-    music.load([listen("C", "Stranger", "P", START + 1)], "live", partition="live")
+    music.load([listen("C", "Stranger", "P", START + 7)], "live", partition="live")
     assert music.id_of("track", "Stranger") == 2
     music.load([listen("B", "Last", "Q", START + 50)], "another", partition="two")
     assert music.titles() == ["Song", "Stranger", "Last"]
-    assert music.listens_of(2) == [START + 1]
+    assert music.listens_of(2) == [START + 7]
 
 
 def test_a_time_that_another_track_shares_is_no_witness(music: Music) -> None:
@@ -271,7 +271,7 @@ def test_with_the_cache_off_nothing_of_it_is_there(music: Music) -> None:
 
 
 def test_with_the_cache_off_nothing_of_it_is_read_or_written(music: Music) -> None:
-    song, other = two_tracks(music)
+    song, _ = two_tracks(music)
     entries = music.journal()
     music.user.rename("track", song, "New name")
     music.cache = False
