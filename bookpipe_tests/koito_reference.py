@@ -413,7 +413,7 @@ def cut_trailing(text: str) -> tuple[str, str]:
     for start in range(len(text)):
         rest = text[start + 6 :]
         if lowered(text[start : start + 6]) == "feat. " and rest and not set(rest) & set("()[]"):
-            return rest, text[:start]
+            return rest, text.replace(text[start:], "", 1)
     return "", text
 
 

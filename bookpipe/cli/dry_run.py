@@ -56,10 +56,7 @@ def dry_run_calibre(limit: int | None, partitions: Sequence[str], console: Conso
 
 
 def dry_run_tars(limit: int | None, partitions: Sequence[str], console: Console) -> None:
-    """Read every shard and say what a first load of it would do. Writes nothing anywhere.
-
-    Books that are in two of the shards are counted as inserted twice: each shard is looked at by itself.
-    """
+    """Read every shard and say what a first load of it would do. Writes nothing anywhere."""
     settings = Settings.load()
     shards = tar_shards(settings)
     target = mybookshelf2(settings)
@@ -67,8 +64,11 @@ def dry_run_tars(limit: int | None, partitions: Sequence[str], console: Console)
         raise PartitionError(f"BOOKPIPE_TAR_DIR has no shard {', '.join(unknown)}.")
     keys = list(partitions or shards)[:limit]
     summary = LoadSummary(total=len(keys))
+    seen: set[bytes] = set()
     for key in track(keys, "planning", console=console, transient=True):
-        summary.counts += plan_shard_dry(target, shards[key], book_options(settings), workers=settings.hash_threads)
+        summary.counts += plan_shard_dry(
+            target, shards[key], book_options(settings), workers=settings.hash_threads, seen=seen
+        )
         summary.done += 1
     _print(summary, console)
 

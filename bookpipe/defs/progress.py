@@ -1,5 +1,6 @@
 """How far each pipeline is, from what the instance knows: the same numbers for the shell, JSON and people."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -89,23 +90,36 @@ def pipeline_status(instance: dg.DagsterInstance, pipeline: Pipeline, settings: 
         status.running = running_texts(instance, pipeline)
 
     times: list[tuple[float, float, int]] = []  # end, seconds, rows of each latest load
-    keys = list(states)
-    for i in range(0, len(keys), 500):
-        seen: set[str] = set()
-        some = keys[i : i + 500]
-        events = instance.fetch_materializations(
-            dg.AssetRecordsFilter(asset_key=pipeline.loaded_asset, asset_partitions=some), limit=10 * len(some)
-        ).records
-        for event in events:  # newest first
-            if event.partition_key is None or event.partition_key in seen or event.asset_materialization is None:
-                continue
-            seen.add(event.partition_key)
-            metadata = event.asset_materialization.metadata
-            counts = materialized_numbers(metadata)
-            status.counts += counts
-            times.append((event.timestamp, float(metadata["seconds"].value), counts.read))  # type: ignore[arg-type]
+    for end, metadata in _latest_loads(instance, pipeline, states):
+        counts = materialized_numbers(metadata)
+        status.counts += counts
+        times.append((end, float(metadata["seconds"].value), counts.read))
     status.rate_rows_per_s, status.eta_s = _rate(times, status.partitions)
     return status
+
+
+def _latest_loads(
+    instance: dg.DagsterInstance, pipeline: Pipeline, states: dict[str, str]
+) -> Iterator[tuple[float, Any]]:  # fmt: skip
+    """(end, metadata) of every partition's last load. One of a damaged source is only observed: its run failed."""
+    keys = list(states)
+    for i in range(0, len(keys), 500):
+        some = keys[i : i + 500]
+        found: dict[str, tuple[float, Any]] = {}
+        wanted = dg.AssetRecordsFilter(asset_key=pipeline.loaded_asset, asset_partitions=some)
+        for event in instance.fetch_materializations(wanted, limit=10 * len(some)).records:  # newest first
+            if event.partition_key is not None and event.asset_materialization is not None:
+                found.setdefault(event.partition_key, (event.timestamp, event.asset_materialization.metadata))
+        failed = [key for key in some if states[key] == "failed"]
+        if failed:
+            wanted = dg.AssetRecordsFilter(asset_key=pipeline.loaded_asset, asset_partitions=failed)
+            for event in reversed(instance.fetch_observations(wanted, limit=10 * len(failed)).records):
+                observed = event.asset_observation
+                if event.partition_key is not None and observed is not None and "inserted" in observed.metadata:
+                    last, _ = found.get(event.partition_key, (0.0, None))
+                    if event.timestamp > last:
+                        found[event.partition_key] = event.timestamp, observed.metadata
+        yield from found.values()
 
 
 def _rate(times: list[tuple[float, float, int]], partitions: Partitions) -> tuple[float | None, float | None]:

@@ -31,6 +31,21 @@ def _loaded_fingerprints(instance: dg.DagsterInstance, pipeline: Pipeline, keys:
     return found
 
 
+def _damaged_fingerprints(instance: dg.DagsterInstance, pipeline: Pipeline, keys: list[str]) -> dict[str, str]:
+    """What the source of failed partitions looked like when it was found damaged."""
+    found: dict[str, str] = {}
+    for i in range(0, len(keys), 200):
+        some = keys[i : i + 200]
+        events = instance.fetch_observations(
+            dg.AssetRecordsFilter(asset_key=pipeline.loaded_asset, asset_partitions=some), limit=5 * len(some)
+        ).records
+        for event in events:  # newest first
+            observed = event.asset_observation
+            if event.partition_key and observed and FINGERPRINT in observed.metadata:
+                found.setdefault(event.partition_key, str(observed.metadata[FINGERPRINT].value))
+    return found
+
+
 @dg.sensor(
     jobs=list(load_jobs.values()),
     minimum_interval_seconds=60,
@@ -58,9 +73,14 @@ def discover_partitions(context: dg.SensorEvaluationContext) -> dg.SensorResult 
         loaded = _loaded_fingerprints(context.instance, pipeline, [key for key in found if key in have])
         new = [key for key in found if key not in have]
         status = context.instance.get_status_by_partition(pipeline.loaded_asset, list(found), pipeline.partitions) or {}
-        # Running partitions are left alone, and failed ones to the other sensor.
+        # Running partitions are left alone, and failed ones to the other sensor; but that gives up at once where the
+        # source was damaged, and somebody may have put a sound one in its place.
         idle = [k for k in have & set(found) if (s := status.get(k)) is None or s.value == "MATERIALIZED"]
-        due = sorted(k for k in idle if loaded.get(k) != found[k])
+        failed = [k for k in have & set(found) if (s := status.get(k)) is not None and s.value == "FAILED"]
+        damaged = _damaged_fingerprints(context.instance, pipeline, failed)
+        due = sorted(
+            [k for k in idle if loaded.get(k) != found[k]] + [k for k in damaged if damaged[k] != found[k]]
+        )  # fmt: skip
         wanted = [k for k in new + due if asked.get(f"{pipeline.name}|{k}") != found[k]][: MAX_NEW - len(requests)]
         for key in wanted:
             asked[f"{pipeline.name}|{key}"] = found[key]

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from bookpipe.model.book_plans import BookPlan, Content, KeptSource, Known, Placement, missing, source_key
 from bookpipe.model.counts import LoadCounts
+from bookpipe.model.errors import TerminalError
 from bookpipe.model.rejections import Reason, Rejection
 from bookpipe.model.schemas import OUTCOMES
 from bookpipe.pipelines.seconds import Phases
@@ -148,7 +149,7 @@ def _write(
     ids = Ids()
     locations: list[str] = []
     with phases.timed("repair_files"):
-        repaired = _repair_kept(writer, plan, contents)
+        repaired = _repair_kept(writer, plan, contents) + _mend_links(writer, batch, plan)
     if not plan.empty:
         with phases.timed("draw_ids"):
             ids = writer.draw_ids(plan)
@@ -218,6 +219,24 @@ def _repair_kept(writer: Writer, plan: BookPlan, contents: Contents | None) -> i
     return refreshed
 
 
+def _mend_links(writer: Writer, batch: Batch, plan: BookPlan) -> int:
+    """Links of other books to a file that is where this batch's book has it now: Calibre moves files between books."""
+    if writer.folder.mode != "symlink":
+        return 0
+    kept = {source.source for source in plan.kept}
+    paths = {
+        source: batch.columns["path"][row]
+        for row, source in enumerate(plan.existing_ids)
+        if source is not None and source not in kept and batch.columns["path"][row]
+    }
+    mended = 0
+    for source, location in lookups.look_up_locations(writer.connection, list(paths)).items():
+        if writer.folder.is_dangling(location):
+            writer.folder.replace(location, paths[source])
+            mended += 1
+    return mended
+
+
 def _settle(writer: Writer, plan: BookPlan, known: Known, ids: Ids) -> tuple[list[str], list[str]]:
     """The folder of every new ebook and the location of every new source, none of which anybody has."""
     on_disk = writer.folder.is_taken()
@@ -244,9 +263,11 @@ def _settle(writer: Writer, plan: BookPlan, known: Known, ids: Ids) -> tuple[lis
             path = book_path(source.author_string, source.title, "", source.series_title, source.series_index)
             path = path.inside(existing[source.ebook], source.ebook)
         # A folder nobody had holds nothing; only names this batch gives twice have to differ.
-        location = free_location(
-            path, source.extension, ours if source.ebook < 0 else lambda where: ours(where) or on_disk(where)
-        )
+        name_taken = ours if source.ebook < 0 else lambda where: ours(where) or on_disk(where)
+        try:
+            location = free_location(path, source.extension, name_taken)
+        except TerminalError:  # the ebook's folder has become a link, or is below one
+            location = free_location(path.apart(Ids.of(source.ebook, ids.ebooks)), source.extension, name_taken)
         taken.add(location)
         locations.append(location)
     return [p.base_dir for p in paths], locations

@@ -217,10 +217,14 @@ def plan_shard_dry(
     *,
     workers: int | None = None,
     limits: Limits | None = None,
+    seen: set[bytes] | None = None,
 ) -> LoadCounts:
-    """What a first load of the shard would do. Reads all of it and touches nothing."""
+    """What a first load of the shard would do. Reads all of it and touches nothing.
+
+    `seen`: books of shards before this one; those of this one are added.
+    """
     counts = LoadCounts()
-    seen: set[bytes] = set()
+    seen = set() if seen is None else seen
     limits = limits or Limits()
     workers = workers or os.cpu_count() or 1
 

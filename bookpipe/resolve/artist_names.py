@@ -37,7 +37,7 @@ def parse_artists(artist: str, title: str, separators: Separators) -> list[str]:
     if _FEATURE.search(artist):
         for pattern in (*_BRACKETED, _TRAILING):
             if match := pattern.search(artist):
-                artist = artist[: match.start()] + artist[match.end() :]
+                artist = artist.replace(match[0], "", 1)  # Koito cuts the same words where they stand first
                 _add(names, _BETWEEN.split(match[1]))
     guests = len(names)
     for separator in separators:

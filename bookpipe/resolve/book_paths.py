@@ -95,6 +95,10 @@ class BookPath:
     def with_id(self, ebook_id: int) -> "BookPath":
         return BookPath(f"{self.base_dir} {ebook_id}", self.stem, True)
 
+    def apart(self, ebook_id: int) -> "BookPath":
+        """A folder of its own at the top, for when something odd is above the right one."""
+        return BookPath(f"_ {ebook_id}/{self.base_dir.rsplit('/', 1)[-1]}", self.stem, True)
+
     def inside(self, base_dir: str, ebook_id: int) -> "BookPath":
         """The same file names in the folder an ebook has, unless that leads out of the book folder or cannot be."""
         parts = base_dir.split("/")
@@ -144,7 +148,7 @@ def settle_path(path: BookPath, ebook_id: int, taken: Callable[[str], bool]) -> 
     own = path.with_id(ebook_id)
     if not taken(own.base_dir):
         return own
-    return BookPath(f"_ {ebook_id}/{own.base_dir.rsplit('/', 1)[-1]}", path.stem, True)
+    return own.apart(ebook_id)
 
 
 def free_location(path: BookPath, extension: str, taken: Callable[[str], bool]) -> str:

@@ -1,8 +1,11 @@
 """The files of a folder that a shard was extracted to, as rows."""
 
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 from bookpipe.model.rejections import Reason
 from bookpipe.runtime.files import refuse
@@ -10,6 +13,31 @@ from bookpipe.sources.shard_chunks import Chunk, Filling, Resume, ShardRow, refu
 from bookpipe.sources.tar_headers import Kind, Member, Problem, ProblemKind
 from bookpipe.sources.tar_shards import Shard
 from bookpipe.sources.tar_streams import OPEN_FLAGS, OpenFile, Range, read_into
+
+# Folder -> when it changed last, and the folders in it: those are the same as long as it has not changed.
+_subfolders: dict[str, tuple[int, list[str]]] = {}
+
+
+def latest_changes(root: Path) -> str:
+    """A text that changes when a file is added to, removed from or renamed in a folder or one below it. Cheap after
+    the first time: it looks at folders only, so it does not see a file that is rewritten in place.
+
+    Raises OSError when the folder itself cannot be looked at.
+    """
+    digest, rest = hashlib.sha1(usedforsecurity=False), [os.fspath(root)]
+    os.stat(root)
+    while rest:
+        folder = rest.pop()
+        with suppress(OSError):  # gone meanwhile, or closed to us: reading the shard will say so
+            changed = os.stat(folder).st_mtime_ns
+            digest.update(b"%b %d\0" % (os.fsencode(folder), changed))
+            known = _subfolders.get(folder)
+            if known is None or known[0] != changed:
+                with os.scandir(folder) as entries:
+                    inside = sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
+                known = _subfolders[folder] = changed, inside
+            rest += known[1]
+    return digest.hexdigest()
 
 
 class FolderReader:

@@ -66,7 +66,8 @@ def read_chunks(
             if filling.rows and (len(filling.rows) >= max_members or filling.bytes + size > max_bytes):
                 yield reader.close_chunk(filling, event.header_offset, last=False)
                 filling = Filling(buffers)
-            if content is None or reader.load(row, content, filling):
+            # One that is refused by its header counts only when it is whole, too: so does it for whoever walks.
+            if reader.load(row, content, filling) if content is not None else reader.reaches(event):
                 filling.rows.append(row)
                 filling.bytes += size
                 after = reader.after(event)

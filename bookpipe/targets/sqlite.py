@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from bookpipe.model.errors import BookpipeError, ConfigError, TerminalError, TransientError
 
+OLDEST_SQLITE = (3, 33)  # UPDATE ... FROM
 BUSY_TIMEOUT_S = 60.0  # the application's own writers come first and may be slow
 
 # File systems whose other users do not share memory with us: other machines, or the host of a virtual machine.
@@ -82,7 +83,13 @@ def open_file(path: Path, setting: str, *, write: bool, busy_timeout_s: float = 
     With write=False nothing is left behind: not even the files -wal and -shm, if they were not there before.
     Raises ConfigError when the file is not there, empty, no database, on a network file system or closed to us.
     """
-    check_file(path, setting, write)
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        raise ConfigError(
+            f"This Python has SQLite {sqlite3.sqlite_version}, bookpipe needs {'.'.join(map(str, OLDEST_SQLITE))} or "
+            "newer. Use a newer Python or system."
+        )
+    path = Path(os.path.realpath(path))  # SQLite keeps the log beside the file that a link leads to
+    check_file(path, setting, write=write)
     with translating("opening the database"):
         connection = sqlite3.connect(
             f"file:{quote(str(path))}?{_mode(path, write)}", uri=True, isolation_level=None, timeout=busy_timeout_s
@@ -97,7 +104,9 @@ def open_file(path: Path, setting: str, *, write: bool, busy_timeout_s: float = 
     return connection
 
 
-def check_file(path: Path, setting: str, write: bool) -> None:
+def check_file(path: Path, setting: str, *, write: bool) -> None:
+    """ConfigError, with what to do, unless the file can be opened. `setting` names the setting in messages."""
+    path = Path(os.path.realpath(path))
     try:
         size = path.stat().st_size if path.is_file() else None
     except OSError as error:
@@ -160,7 +169,8 @@ def network_file_system(path: Path, mounts: str | None = None) -> str | None:
         where = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), where).rstrip("/") + "/"
         if real.startswith(where) and len(where) >= len(longest):  # a later mount covers an earlier one
             longest, kind = where, found
-    return kind if kind.removeprefix("fuse.") in NETWORK_FILE_SYSTEMS else None
+    # Whatever the root is on, all programs of this system are on it together.
+    return kind if kind.removeprefix("fuse.") in NETWORK_FILE_SYSTEMS and longest != "/" else None
 
 
 def in_use_elsewhere(path: Path) -> bool | None:
@@ -181,11 +191,12 @@ def in_use_elsewhere(path: Path) -> bool | None:
 def _shm_file(path: Path) -> int:
     """A descriptor of the -shm file that stays open: closing any of a file's descriptors would take away the locks
     that SQLite holds on it in this process. Those of removed files hold nothing any more."""
-    found = os.stat(f"{path}-shm")
+    log = f"{os.path.realpath(path)}-shm"
+    found = os.stat(log)
     key = (found.st_dev, found.st_ino)
     for old, file in list(_shm_files.items()):
         if os.fstat(file).st_nlink == 0:
             os.close(_shm_files.pop(old))
     if key not in _shm_files:
-        _shm_files[key] = os.open(f"{path}-shm", os.O_RDWR | os.O_CLOEXEC)
+        _shm_files[key] = os.open(log, os.O_RDWR | os.O_CLOEXEC)
     return _shm_files[key]

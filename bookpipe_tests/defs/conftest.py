@@ -48,10 +48,23 @@ def sample_library(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Demo
 
 
 @pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home for Dagster in an environment where nothing else is set."""
+    for setting in SETTINGS:
+        monkeypatch.setenv(setting.name, "")  # what a command sets is taken back, too
+        monkeypatch.delenv(setting.name)
+    found = make_home(tmp_path / "home")
+    monkeypatch.setenv("DAGSTER_HOME", str(found))
+    monkeypatch.chdir(tmp_path)
+    return found
+
+
+@pytest.fixture
 def setup(
     sample_library: tuple[Path, DemoFacts],
     mybookshelf2_url: str,
     tmp_path: Path,
+    home: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Setup:
     """The environment of a user with that library and an empty MyBookshelf2."""
@@ -59,20 +72,15 @@ def setup(
     data = tmp_path / "mbs2"
     for name in DATA_FOLDERS:
         (data / name).mkdir(parents=True)
-    home = make_home(tmp_path / "home")
-    for setting in SETTINGS:
-        monkeypatch.delenv(setting.name, raising=False)
     monkeypatch.setenv("BOOKPIPE_CALIBRE_LIBRARY", str(library))
     monkeypatch.setenv("BOOKPIPE_MYBOOKSHELF2_URL", mybookshelf2_url)
     monkeypatch.setenv("BOOKPIPE_MYBOOKSHELF2_DATA_DIR", str(data))
     monkeypatch.setenv("BOOKPIPE_BATCH_SIZE", str(BATCH_SIZE))
-    monkeypatch.setenv("DAGSTER_HOME", str(home))
-    monkeypatch.chdir(tmp_path)
     return Setup(library, facts, mybookshelf2_url, data, home)
 
 
 @pytest.fixture
-def instance(setup: Setup) -> Iterator[dg.DagsterInstance]:
-    """A persistent instance in the setup's DAGSTER_HOME."""
+def instance(home: Path) -> Iterator[dg.DagsterInstance]:
+    """A persistent instance in DAGSTER_HOME."""
     with dg.DagsterInstance.get() as found:
         yield found

@@ -3,6 +3,7 @@
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -26,12 +27,13 @@ def test_a_sqlite_file_has_everything_and_is_in_wal_mode(tmp_path: Path) -> None
 def test_a_postgresql_database_has_everything_and_belongs_to_its_role(postgres: ServerInfo) -> None:
     url = create_koito_postgres(postgres.superuser_url, "koito_demo", owner="koito_demo", password="p@ss/word")
     with psycopg.connect(url) as connection:
-        one = lambda query: connection.execute(query).fetchone()  # noqa: E731
-        assert one("SELECT count(*) FROM pg_tables WHERE schemaname = 'public' AND tableowner = 'koito_demo'") == (13,)
-        assert one("SELECT count(*) FROM pg_views WHERE schemaname = 'public'") == (3,)
-        assert one("SELECT count(*) FROM pg_indexes WHERE indexname LIKE '%trgm'") == (3,)
-        assert one("SELECT max(version_id) FROM goose_db_version WHERE is_applied") == (5,)
-        assert one("SELECT id, username, role::text FROM users") == (1, "admin", "admin")
+        assert connection.execute(
+            "SELECT count(*) FROM pg_tables WHERE schemaname = 'public' AND tableowner = 'koito_demo'"
+        ).fetchone() == (13,)
+        assert connection.execute("SELECT count(*) FROM pg_views WHERE schemaname = 'public'").fetchone() == (3,)
+        assert connection.execute("SELECT count(*) FROM pg_indexes WHERE indexname LIKE '%trgm'").fetchone() == (3,)
+        assert connection.execute("SELECT max(version_id) FROM goose_db_version WHERE is_applied").fetchone() == (5,)
+        assert connection.execute("SELECT id, username, role::text FROM users").fetchone() == (1, "admin", "admin")
 
 
 def test_making_it_again_changes_nothing(tmp_path: Path, postgres: ServerInfo) -> None:
@@ -53,13 +55,13 @@ def test_a_release_goes_with_its_last_artist(tmp_path: Path, postgres: ServerInf
     ]  # fmt: skip
     if flavour == "sqlite":
         create_koito_sqlite(tmp_path / "koito.db")
-        connection: sqlite3.Connection | psycopg.Connection = sqlite3.connect(tmp_path / "koito.db")
+        connection: Any = sqlite3.connect(tmp_path / "koito.db")
         connection.execute("PRAGMA foreign_keys = on")
     else:
         connection = psycopg.connect(create_koito_postgres(postgres.superuser_url, "koito_trigger", fresh=True))
     with closing(connection):
         for statement in statements:
-            connection.execute(statement)  # type: ignore[arg-type]
+            connection.execute(statement)
         assert connection.execute("SELECT count(*) FROM tracks").fetchone() == (1,)
         connection.execute("DELETE FROM artists WHERE id = 2")
         assert connection.execute("SELECT count(*) FROM releases").fetchone() == (0,)

@@ -39,6 +39,7 @@ OWN = compile_separators(DEFAULT_SEPARATORS)
         ("A feat. B (live)", "x", ["A feat. B (live)"]),  # no bracket may follow
         ("A (live) feat. B", "x", ["B", "A (live)"]),
         ("A feat. B feat. C", "x", ["B feat. C", "A"]),
+        ("A feat. B (live) feat. B", "x", ["B", "A  (live) feat. B"]),  # cut where the same words stand first
         ("A feat. ", "x", ["A feat."]),
         ("A feat.  ", "x", ["A"]),
         ("A feat. B\n", "x", ["B", "A"]),

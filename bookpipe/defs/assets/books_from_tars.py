@@ -5,10 +5,8 @@ import pyarrow as pa
 
 from bookpipe.defs.assets.books_from_calibre import load_checks
 from bookpipe.defs.ops.books import CHECKS
-from bookpipe.defs.ops.tars import check_shard, index_shard, load_shard
+from bookpipe.defs.ops.tars import KEY, check_shard, index_shard, load_shard
 from bookpipe.defs.partitions import tar_shards
-
-KEY = dg.AssetKey(["mybookshelf2", "books_from_tars"])
 
 
 @dg.graph_asset(

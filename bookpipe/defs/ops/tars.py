@@ -1,6 +1,7 @@
 """The ops between a tar shard and MyBookshelf2."""
 
 import os
+from typing import Any
 
 import dagster as dg
 import pyarrow as pa
@@ -16,14 +17,18 @@ from bookpipe.defs.runs import claim_run
 from bookpipe.model.schemas import SHARD_INDEX, SHARD_LOADS
 from bookpipe.pipelines import tars
 from bookpipe.pipelines.configured import book_options
+from bookpipe.sources.shard_folders import latest_changes
 from bookpipe.sources.tar_shards import Shard
 from bookpipe.targets.mybookshelf2.audit import SHOWN, Findings, audit_sources
 
+KEY = dg.AssetKey(["mybookshelf2", "books_from_tars"])
 FINGERPRINT = "fingerprint"
 
 
 def fingerprint(shard: Shard) -> str:
-    """What changes when a shard does."""
+    """What changes when a shard does, as far as that can be seen without reading it."""
+    if shard.kind == "folder":
+        return f"folder:{latest_changes(shard.path)}"
     status = os.stat(shard.path)
     return f"{shard.kind}:{status.st_size}@{status.st_mtime_ns}"
 
@@ -48,32 +53,23 @@ def load_shard(context: dg.OpExecutionContext, configured: Configured, index: pa
         key = context.partition_key
         shard = check_shard_key(configured.tar_shards(), context.instance, key)
         settings = configured.settings()
-        result = tars.load_shard(
-            configured.mybookshelf2(),
-            shard,
-            book_options(settings),
-            configured.state(),
-            partition=key,
-            run_id=context.run_id,
-            progress=Heartbeat(context, "members", index.column("members")[0].as_py()),
-            workers=settings.hash_threads,
-        )
-        total = {"load_shard": result.seconds.get("total", 0.0)}
-        context.add_output_metadata(
-            {
-                **metadata.load_metadata(result.counts, total),
-                FINGERPRINT: fingerprint(shard),
-                "members_read": result.members,
-                "bytes_read": result.bytes,
-                "chunks": result.chunks,
-                "resumed_at": result.resumed_at,
-                "new_ebooks": result.new_ebooks,
-                "new_authors": result.new_authors,
-                "retyped_files": result.retyped,
-                **{f"metadata_{status}": n for status, n in result.metadata.items()},
-                **{f"seconds_{phase}": s for phase, s in result.seconds.items() if phase != "total"},
-            }
-        )
+        seen = fingerprint(shard)  # as it is before it is read: what comes later is for another run
+        try:
+            result = tars.load_shard(
+                configured.mybookshelf2(),
+                shard,
+                book_options(settings),
+                configured.state(),
+                partition=key,
+                run_id=context.run_id,
+                progress=Heartbeat(context, "members", index.column("members")[0].as_py()),
+                workers=settings.hash_threads,
+            )
+        except tars.DamagedShardError as error:
+            # The run fails, so there will be no materialization to tell what is loaded all the same.
+            context.log_event(dg.AssetObservation(KEY, partition=key, metadata=_metadata(error.result, seen)))
+            raise
+        context.add_output_metadata(_metadata(result, seen))
         counts = result.counts
         return pa.table(
             {
@@ -84,6 +80,24 @@ def load_shard(context: dg.OpExecutionContext, configured: Configured, index: pa
             },
             schema=SHARD_LOADS,
         )
+
+
+def _metadata(result: tars.ShardResult, seen: str) -> dict[str, Any]:
+    damage = {"damage": dg.MetadataValue.json(result.problems[:SHOWN])} if result.problems else {}
+    return {
+        **metadata.load_metadata(result.counts, {"load_shard": result.seconds.get("total", 0.0)}),
+        FINGERPRINT: seen,
+        "members_read": result.members,
+        "bytes_read": result.bytes,
+        "chunks": result.chunks,
+        "resumed_at": result.resumed_at,
+        "new_ebooks": result.new_ebooks,
+        "new_authors": result.new_authors,
+        "retyped_files": result.retyped,
+        **{f"metadata_{status}": n for status, n in result.metadata.items()},
+        **{f"seconds_{phase}": s for phase, s in result.seconds.items() if phase != "total"},
+        **damage,
+    }
 
 
 @dg.op(retry_policy=RETRY, out={name: dg.Out() for name in CHECKS})

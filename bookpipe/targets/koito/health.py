@@ -117,8 +117,10 @@ def _log(database: Database, koito: Koito) -> _Answer:
     # A file that is opened as unchangeable, because we may not write beside it, has no mode of its own.
     if mode not in ("wal", "off"):
         return True, f"the file is in mode {mode}", "Koito switches to a write-ahead log (wal) when it starts."
-    log = os.path.getsize(f"{koito.path}-wal") if os.path.exists(f"{koito.path}-wal") else 0
-    return True, f"a write-ahead log, {log // 1024:,} KiB of it not yet in the file", ""
+    assert koito.path is not None
+    log = f"{os.path.realpath(koito.path)}-wal"
+    size = os.path.getsize(log) if os.path.exists(log) else 0
+    return True, f"a write-ahead log, {size // 1024:,} KiB large", ""
 
 
 def _file_system(_: Database, koito: Koito) -> _Answer:
@@ -185,7 +187,8 @@ def _read_only(database: Database, _: Koito) -> _Answer:
 def _connected(database: Database, _: Koito) -> _Answer:
     ((others,),) = database.run(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
-        "AND application_name <> 'bookpipe' AND backend_type = 'client backend'"
+        "AND application_name IS DISTINCT FROM 'bookpipe' "  # null where this role may not see it
+        "AND coalesce(backend_type, 'client backend') = 'client backend'"
     )
     if others:
         return True, f"{others:,} other connections: Koito seems to run, and may go on", ""

@@ -14,6 +14,7 @@ from bookpipe.targets.sqlite import in_use_elsewhere, translating
 
 # How long the file is left to others between two transactions. A writer that waits looks ten times a second.
 BREATH_S = 0.11
+SHORT_WAIT_MS = 20
 
 _TYPES = {"bigint": "integer", "boolean": "integer", "text": "text", "uuid": "text", "bytea": "blob"}
 
@@ -79,7 +80,7 @@ class SqliteDatabase(Database):
         """Koito's own writers give up after five seconds: between our transactions they get a turn."""
         self._let_others_in()
         with translating("waiting for Koito's other writers"):
-            self.connection.execute("BEGIN IMMEDIATE")
+            self._begin()
         try:
             yield
             with translating("committing"):
@@ -89,6 +90,21 @@ class SqliteDatabase(Database):
             raise
         finally:
             self._left_at = time.monotonic()
+
+    def _begin(self) -> None:
+        """SQLite itself soon looks only every 100 ms, and may never see the gap between two writes of a busy Koito."""
+        ((patience,),) = self.run("PRAGMA busy_timeout")
+        until = time.monotonic() + patience / 1000
+        self.connection.execute(f"PRAGMA busy_timeout = {min(patience, SHORT_WAIT_MS)}")
+        try:
+            while not self.connection.in_transaction:
+                try:
+                    self.connection.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError as error:
+                    if "locked" not in str(error) or time.monotonic() > until:
+                        raise
+        finally:
+            self.connection.execute(f"PRAGMA busy_timeout = {patience}")
 
     def _let_others_in(self) -> None:
         if self._left_at is not None and in_use_elsewhere(self.path) is not False:

@@ -6,7 +6,7 @@ that Koito itself would have written, in its order, so that an empty database en
 
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -197,11 +197,12 @@ class _Entities:
 
     def resolutions(self) -> list[Resolution]:
         return [
-            replace(
-                r,
-                artist=_real(r.artist, self.artists),
-                release=_real(r.release, self.releases),
-                track=_real(r.track, self.tracks),
+            Resolution(
+                r.digest,
+                _real(r.artist, self.artists),
+                _real(r.release, self.releases),
+                _real(r.track, self.tracks),
+                r.seconds,
             )
             for r in self._plan.resolutions
         ]

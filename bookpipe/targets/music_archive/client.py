@@ -262,5 +262,7 @@ def check_trouble(answer: Answer, doing: str) -> None:
     """Raise TroubleError for what may pass: 5xx and 429."""
     if answer.status >= 500 or answer.status == 429:
         raise TroubleError(
-            f"The music archive answers {doing} with {answer.describe()}.", retry_after=answer.retry_after
+            f"The music archive answers {doing} with {answer.describe()}.",
+            retry_after=answer.retry_after,
+            outage=answer.is_outage,
         )

@@ -158,8 +158,9 @@ class Schedule:
             raise TransientError(
                 f"The music archive has not been there for {self.server.outage:.0f} s. The last attempt: {result.why}"
             )
-        self._outages += 1
-        self._paused_until = max(self._paused_until, now + (result.after or self._backoff(self._outages)))
+        if now >= self._paused_until or result.after:  # the others of the same window say nothing new
+            self._outages += 1
+            self._paused_until = max(self._paused_until, now + (result.after or self._backoff(self._outages)))
 
     def _put(self, task: Task, at: float) -> None:
         heapq.heappush(self._later, (at, next(self._tie), task))

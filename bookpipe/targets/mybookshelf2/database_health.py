@@ -23,6 +23,7 @@ _NUMBERED = ("author", "series", "ebook", "source", "format", "language", "genre
 _UPDATED = LOCKED_TABLES  # UPDATE is also what lets a role lock a table
 _SEARCHED = ("author", "series", "ebook", "ebook_authors")  # tables whose triggers keep the search text
 _JOURNAL = ("load", "origin", "book", "file", "created", "placement")
+_SHARDS = ("shard", "shard_chunk")  # made by the first load of a shard
 
 # (ok, detail, remedy): a Finding without its subject
 _Answer = tuple[bool | None, str, str]
@@ -324,15 +325,17 @@ def _journal(connection: Connection, _: MyBookshelf2) -> _Answer:
     where = "schema bookpipe" if prefix == "bookpipe." else "tables bookpipe_* in schema public"
     if Journal(connection, tables.Rights(owns_tables=False, may_index=False, journal=prefix)).exists():
         rows = connection.execute(
-            "SELECT k.name FROM unnest(%s::text[]) AS k(name) WHERE NOT (has_table_privilege(k.name, 'SELECT') "
-            "AND has_table_privilege(k.name, 'INSERT') AND has_table_privilege(k.name, 'DELETE'))",
-            ([f"{prefix}{table}" for table in _JOURNAL],),
+            "SELECT k.name FROM unnest(%s::text[]) AS k(name) WHERE to_regclass(k.name) IS NOT NULL "
+            "AND NOT (has_table_privilege(k.name, 'SELECT') AND has_table_privilege(k.name, 'INSERT') "
+            "AND has_table_privilege(k.name, 'DELETE') "
+            "AND (k.name <> ALL(%s) OR has_table_privilege(k.name, 'UPDATE')))",
+            ([f"{prefix}{table}" for table in (*_JOURNAL, *_SHARDS)], [f"{prefix}{table}" for table in _SHARDS]),
         ).fetchall()
         if rows:
             names = ", ".join(name for (name,) in rows)
             return (
                 False, f"made by another role; this one may not write {names}",
-                f"As a superuser: GRANT SELECT, INSERT, DELETE ON {names} TO {role};",
+                f"As a superuser: GRANT SELECT, INSERT, UPDATE, DELETE ON {names} TO {role};",
             )  # fmt: skip
         return True, f"{where}, {_loaded_books(connection):,} books loaded so far", ""
     if prefix == "bookpipe." and not made:

@@ -143,6 +143,17 @@ def look_up_contents(connection: Connection, sources: Sequence[int]) -> dict[int
         return {source: (sha1, size) for source, sha1, size in rows}
 
 
+def look_up_locations(connection: Connection, sources: Sequence[int]) -> dict[int, str]:
+    """Source id -> where its file is."""
+    if not sources:
+        return {}
+    with translating("looking up sources"):
+        rows = connection.execute(
+            f"SELECT id, location FROM source WHERE id = ANY({as_array('bigint')})".encode(), (joined(sources),)
+        )
+        return dict(rows.fetchall())
+
+
 def named_files(
     connection: Connection, paths: Sequence[str], but: tuple[Sequence[int], Sequence[int]] = ((), ())
 ) -> set[str]:

@@ -5,11 +5,8 @@ file appears under its final name at once or not at all.
 """
 
 import contextlib
-import ctypes
 import errno
 import fcntl
-import filecmp
-import hashlib
 import os
 import shutil
 import stat
@@ -19,13 +16,13 @@ from pathlib import Path
 
 from bookpipe.model.book_plans import Content, Placement
 from bookpipe.model.errors import BookpipeError, ConfigError, TransientError
+from bookpipe.targets.mybookshelf2.files import have_same_bytes, sha1_of, sync_file_system, write_new
 
 MODES = ("symlink", "hardlink", "copy")
 # How the journal names files to remove after an undo, and what they are besides a source's "size:sha1".
 UNDONE, COVER, THUMB = "undo", "cover", "thumbnail"
 CONTENT = "content"  # how the journal names files of bytes that came with the load, in any mode: "size:sha1"
 CONTENT_THREADS = 2  # that write such files: more only wait for each other
-_NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
 PART = ".bookpipe-part"  # suffix of a copy that is not complete yet
 
 
@@ -154,6 +151,14 @@ class BookFolder:
         except OSError:
             return False
 
+    def is_dangling(self, location: str) -> bool:
+        """Whether at `location` is a link that leads to nothing."""
+        full = f"{self.root}/{location}"
+        try:
+            return not os.path.lexists(self.host_target(os.fsencode(os.readlink(full))))
+        except OSError:  # no link
+            return False
+
     def has_file(self, location: str, size: int) -> bool:
         """Whether a regular file of this size is at `location`."""
         try:
@@ -173,7 +178,7 @@ class BookFolder:
             if stat.S_ISLNK(status.st_mode):
                 return True
             wanted = {sha1 for sha1, size in contents if size == status.st_size}
-            return stat.S_ISREG(status.st_mode) and bool(wanted) and _sha1(full) in wanted
+            return stat.S_ISREG(status.st_mode) and bool(wanted) and sha1_of(full) in wanted
         except FileNotFoundError:
             return True
         except OSError as error:
@@ -230,20 +235,10 @@ class BookFolder:
             writing = [pool.submit(write, part) for part in parts]
         for part in writing:
             part.result()
-        self._sync()
-
-    def _sync(self) -> None:
-        """Have everything written to the folder's file system: one call instead of one for each file."""
-        sync = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)  # Linux only
-        if sync is None:
-            return
-        folder = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            if sync(folder) != 0:
-                number = ctypes.get_errno()
-                raise translate(OSError(number, os.strerror(number)), self.root)
-        finally:
-            os.close(folder)
+            sync_file_system(self.root)
+        except OSError as error:
+            raise translate(error, self.root) from error
 
     def _owner(self) -> tuple[int, int] | None:
         """Who new folders must belong to: the application writes covers and uploads into them. None: this user."""
@@ -297,7 +292,7 @@ class BookFolder:
     def _write(self, content: Content, full: str) -> None:
         part = full + PART
         try:
-            _write_new(content, part)
+            write_new(content, part)
             self._put(part, full)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
@@ -325,7 +320,7 @@ class BookFolder:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(part)
             if content:
-                _write_new(content, part)
+                write_new(content, part)
             elif self.mode == "symlink":
                 os.symlink(self.link_target(path), os.fsencode(part))
             elif self.mode == "hardlink":
@@ -364,12 +359,12 @@ class BookFolder:
             size, _, name = stood_for.partition(":")
             unfinished = self._unlink(location + PART)
             if placed is None:
-                stands = self.has_file(location, int(size)) and _sha1(full) == name
+                stands = self.has_file(location, int(size)) and sha1_of(full) == name
             else:
                 path = bytes.fromhex(name)
                 stands = placed.stands_for(location, path, int(size))
                 if stands and mode == "copy":
-                    stands = _same_bytes(full, path)
+                    stands = have_same_bytes(full, path)
             # Where hard links are impossible a copy's name is taken first, by an empty file.
             if stands or (unfinished and mode in ("copy", CONTENT) and self.has_file(location, 0)):
                 removed += self._unlink(location)
@@ -430,31 +425,3 @@ class BookFolder:
             return placement.location, f"{placement.size}:{placement.content.sha1}"
         path = self.link_target(placement.path) if self.mode == "symlink" else placement.path
         return placement.location, f"{placement.size}:{path.hex()}"
-
-
-def _write_new(content: Content, path: str) -> None:
-    """Write a file that is not there yet."""
-    try:
-        file = os.open(path, _NEW, 0o666)
-    except FileExistsError:  # a left-over, which may be a link, through which nothing is written
-        os.unlink(path)
-        file = os.open(path, _NEW, 0o666)
-    try:
-        content.write(file)
-    finally:
-        os.close(file)
-
-
-def _sha1(path: str) -> str:
-    digest = hashlib.sha1(usedforsecurity=False)
-    with open(path, "rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
-def _same_bytes(one: str, other: bytes) -> bool:
-    try:
-        return filecmp.cmp(os.fsencode(one), other, shallow=False)
-    except OSError:
-        return False

@@ -124,8 +124,9 @@ class Music:
             return writer.write(plan, chunk(**where))
 
     def image(self, **texts: Iterable[str]) -> KoitoImage:
+        found: dict[str, Any] = {name: frozenset(values) for name, values in texts.items()}
         with self.koito.reading() as reader:
-            return reader.image(Wanted(**{name: frozenset(found) for name, found in texts.items()}), "export", 1, 1)
+            return reader.image(Wanted(**found), "export", 1, 1)
 
     def look_up(self, rows: Iterable[dict[str, Any]], origin: str = "export", first: int = 1) -> KoitoImage:
         table, options = listens(rows), ListenOptions(lookup_cache=True)

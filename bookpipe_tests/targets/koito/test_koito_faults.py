@@ -12,6 +12,7 @@ import pytest
 from bookpipe.demo.koito_database import create_koito_sqlite
 from bookpipe.model.errors import TransientError
 from bookpipe.model.listen_plans import ListenPlan
+from bookpipe.targets.koito.journal import LoadEntry
 from bookpipe_tests.targets.koito.load_export import export, load_export
 from bookpipe_tests.targets.koito.music import START, Music, listen
 
@@ -72,9 +73,9 @@ def test_loads_killed_at_any_moment_heal(music: Music, clean: Music) -> None:
     assert not music.meaning()
 
 
-def entries(music: Music, partition: str) -> list[object]:
+def entries(music: Music, partition: str) -> list[LoadEntry]:
     with music.koito.connect() as session:
-        return list(session.journal.entries("scrobbles", partition))
+        return session.journal.entries("scrobbles", partition)
 
 
 def test_the_same_export_loaded_twice_at_once_is_loaded_once(music: Music, clean: Music) -> None:

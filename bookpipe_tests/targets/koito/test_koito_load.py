@@ -191,7 +191,7 @@ def test_a_listen_that_koito_adds_in_the_meantime_is_existing(postgres_music: Mu
 def test_counts_add_up(music: Music) -> None:
     rows = [
         listen("A", "s", at=START), listen("A", "s", at=START), listen("A", "", at=START), listen("", "s", at=START),
-        listen("A", "t", at=START), listen("A", "u", at=None) | {"reason": "bad_time"},
+        listen("A", "t", at=START), listen("A", "u") | {"listened_at": None, "reason": "bad_time"},
     ]  # fmt: skip
     counts = music.load(rows).counts
     assert counts == LoadCounts(2, 1, {"empty_title": 1, "empty_artist": 1, "bad_time": 1})

@@ -130,6 +130,10 @@ def test_network_file_systems_are_told_by_the_mounts(path: str, found: str | Non
     assert network_file_system(Path(path), MOUNTS) == found
 
 
+def test_a_system_that_runs_on_a_network_file_system_as_a_whole_is_local() -> None:
+    assert network_file_system(Path("/srv/koito.db"), "none / 9p rw 0 0\n") is None
+
+
 # Rights
 
 
@@ -263,6 +267,18 @@ def test_looking_at_what_a_killed_koito_left_leaves_it_so(sqlite_music: Music, t
     before = {name: (tmp_path / name).read_bytes() for name in ("koito.db", "koito.db-wal")}
     assert copy.look_up([listen("A", "s", at=START + 5)]).loaded == {0}
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
+
+
+def test_a_link_to_the_file_is_followed(sqlite_music: Music, tmp_path: Path) -> None:
+    """The log lies beside the real file, and is the same whoever opens it."""
+    link = tmp_path / "link.db"
+    link.symlink_to(sqlite_music.path)
+    sqlite_music.sql("SELECT 1 FROM users")  # the log is there now
+    linked = Music(f"sqlite:///{link}")
+    assert linked.load([listen("A", "s")]).inserted == 1
+    assert linked.look_up([listen("A", "s")]).loaded == {0}
+    assert sqlite_music.titles() == ["s"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["koito", "link.db"]
 
 
 def test_looking_does_not_make_our_tables(music: Music) -> None:
