@@ -18,7 +18,7 @@ from bookpipe.model.listens import LISTENS
 from bookpipe.model.rejections import Reason, Rejection
 from bookpipe.model.schemas import LISTEN_OUTCOMES
 from bookpipe.pipelines.seconds import Phases
-from bookpipe.resolve.listens import ListenOptions, resolve_listens, wanted
+from bookpipe.resolve.listens import ListenOptions, prepare_listens, resolve_listens, wanted
 from bookpipe.runtime.progress import NoProgress, Progress
 from bookpipe.sources.scrobbles import Export, count_rows, find_exports, read_listens
 from bookpipe.targets.koito.journal import Chunk
@@ -113,12 +113,13 @@ def _load_chunk(
 ) -> pa.Table:
     origin, first, last = chunk_range(chunk)
     with phases.timed("prepare"):
-        texts = wanted(chunk, options)
+        prepared = prepare_listens(chunk, options)
+        texts = wanted(prepared)
     with phases.timed("wait"), session.writing() as writer:
         with phases.timed("look_up"):
             image = writer.image(texts, origin, first, last)
         with phases.timed("resolve"):
-            plan = resolve_listens(chunk, image, options)
+            plan = resolve_listens(prepared, image)
         with phases.timed("write"):
             written = writer.write(plan, Chunk(PIPELINE, partition, run_id, origin, first, last))
     result.new_artists += len(plan.artists)
@@ -135,7 +136,8 @@ def plan_dry(koito: Koito, listens: pa.Table, options: ListenOptions) -> ListenR
     with koito.reading() as reader:
         for start in range(0, listens.num_rows, CHUNK):
             chunk = listens.slice(start, CHUNK)
-            plan = resolve_listens(chunk, reader.image(wanted(chunk, options), *chunk_range(chunk)), options)
+            prepared = prepare_listens(chunk, options)
+            plan = resolve_listens(prepared, reader.image(wanted(prepared), *chunk_range(chunk)))
             result.new_artists += len(plan.artists)
             result.new_releases += len(plan.releases)
             result.new_tracks += len(plan.tracks)

@@ -10,183 +10,129 @@ the image providers switched off; its own export (kind "koito") has rules of its
   for each listen. It does not write such exports itself.
 """
 
-import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from hashlib import blake2b
+from collections.abc import Sequence
 from itertools import zip_longest
-from typing import NamedTuple
 
 import pyarrow as pa
 
 from bookpipe.model.listen_plans import NEW_LISTENS, KoitoImage, ListenPlan, Resolution, Wanted
-from bookpipe.model.listens import fold_name, trim
+from bookpipe.model.listens import fold_name
 from bookpipe.model.rejections import Reason
-from bookpipe.resolve.artist_names import DEFAULT_SEPARATORS, Separators, compile_separators, parse_artists
 from bookpipe.resolve.koito_image import KoitoIndex
+from bookpipe.resolve.listen_inputs import (
+    ListenInput,
+    ListenOptions,
+    PreparedListens,
+    fault_of_artists,
+    prepare_listens,
+)
 
-RULES_VERSION = 1  # part of every digest: raise it when a listen may resolve to something else than before
-KOITO = "koito"
-MAX_DETAIL = 300  # characters
+__all__ = ["ListenOptions", "PreparedListens", "prepare_listens", "resolve_listens", "wanted"]
+
 SAMPLES = 3  # times that a resolution remembers
 
 Place = tuple[int, int, int]  # first artist, release and track of a listen
-Fault = tuple[Reason, str]
 
 
-@dataclass(frozen=True)
-class ListenOptions:
-    """How listens are resolved. ConfigError for separators that are no regular expressions."""
-
-    artist_separators: str = DEFAULT_SEPARATORS  # as in Koito's KOITO_ARTIST_SEPARATORS_REGEX: joined by ;;
-    lookup_cache: bool = False
-
-    def __post_init__(self) -> None:
-        compile_separators(self.artist_separators)
-
-
-class _Listen(NamedTuple):
-    """The columns of LISTENS that the rules use."""
-
-    kind: str
-    listened_at: int | None
-    listened_us: int | None
-    client: str | None
-    title: str | None
-    artist: str | None
-    artist_names: list[str] | None
-    artist_mbids: list[str | None] | None
-    credit_names: list[str] | None
-    credit_mbids: list[str | None] | None
-    album: str | None
-    recording_mbid: str | None
-    release_mbid: str | None
-    duration: int | None
-    track_aliases: list[str] | None
-    album_aliases: list[str] | None
-    artist_aliases: list[list[str] | None] | None
-    artist_images: list[str | None] | None
-    album_image: str | None
-    various_artists: bool | None
-
-    @property
-    def microseconds(self) -> int:
-        """Koito cuts times to seconds, but for those of its own export."""
-        return (self.listened_us or 0) if self.kind == KOITO else 0
-
-
-def wanted(listens: pa.Table, options: ListenOptions) -> Wanted:
-    """Every text by which `resolve_listens` could look anything up for these LISTENS rows.
+def wanted(listens: PreparedListens) -> Wanted:
+    """Every text by which `resolve_listens` could look anything up for these listens.
 
     Rows that have a reason, or that are rejected for what is in them, are passed over.
     """
-    separators = compile_separators(options.artist_separators)
-    digest = _digester(options)
-    artist_names: set[str] = set()
-    artist_mbids: set[str | None] = set()
-    release_titles: set[str] = set()
-    release_mbids: set[str | None] = set()
-    track_titles: set[str] = set()
-    recording_mbids: set[str | None] = set()
-    keys = []
-    for row, (listen, reason) in enumerate(zip(_rows(listens), listens.column("reason").to_pylist(), strict=True)):
-        if reason is not None or _fault(listen) is not None:
-            continue
-        title = listen.title or ""
-        names = listen.artist_names or ()
-        mbids = listen.artist_mbids or ()
-        artist_names.update(map(trim, names))
-        artist_mbids.update(mbids)
-        if listen.kind != KOITO:
-            credits = listen.credit_names or ()
-            artist_names.update(map(trim, credits))
-            artist_mbids.update(listen.credit_mbids or ())
-            if not names and (not credits or len(mbids) > len(credits)):
-                artist_names.update(parse_artists(listen.artist or "", title, separators))
-        release_titles.add(listen.album or title)
-        release_mbids.add(listen.release_mbid)
-        track_titles.add(title)
-        recording_mbids.add(listen.recording_mbid)
-        if options.lookup_cache:
-            keys.append((row, digest(listen), listen.listened_at or 0, listen.microseconds))
+    live = [row for row in range(len(listens.inputs)) if _is_live(listens, row)]
+    inputs = list({id(listens.inputs[row]): listens.inputs[row] for row in live}.values())
+    mbids = (mbid for one in inputs for mbid in (*one.said.artist_mbids, *one.said.credit_mbids))
+    keys: tuple[tuple[int, bytes, int, int], ...] = ()
+    if inputs and inputs[0].digest:
+        keys = tuple(
+            (row, listens.inputs[row].digest, listens.seconds[row] or 0, listens.microseconds[row]) for row in live
+        )
     return Wanted(
-        artist_names=frozenset(artist_names),
-        artist_mbids=_given(artist_mbids),
-        release_titles=frozenset(release_titles),
-        release_mbids=_given(release_mbids),
-        track_titles=frozenset(track_titles),
-        recording_mbids=_given(recording_mbids),
-        keys=tuple(keys),
+        artist_names=frozenset(name for one in inputs for name in (*one.names, *one.credit_names, *one.parsed)),
+        artist_mbids=frozenset(mbid for mbid in mbids if mbid is not None),
+        release_titles=frozenset(one.album for one in inputs),
+        release_mbids=frozenset(one.said.release_mbid for one in inputs if one.said.release_mbid is not None),
+        track_titles=frozenset(one.title for one in inputs),
+        recording_mbids=frozenset(one.said.recording_mbid for one in inputs if one.said.recording_mbid is not None),
+        keys=keys,
     )
 
 
-def _given(mbids: set[str | None]) -> frozenset[str]:
-    return frozenset(mbid for mbid in mbids if mbid is not None)
+def _is_live(listens: PreparedListens, row: int) -> bool:
+    return listens.reasons[row] is None and listens.inputs[row].fault is None and listens.seconds[row] is not None
 
 
-def resolve_listens(listens: pa.Table, image: KoitoImage, options: ListenOptions) -> ListenPlan:
-    """What these LISTENS rows add to a Koito database of which `image` holds all that is `wanted` for them.
+def resolve_listens(listens: PreparedListens, image: KoitoImage) -> ListenPlan:
+    """What these listens add to a Koito database of which `image` holds all that is `wanted` for them.
 
     Rows are replayed in their order. Those of `image.loaded` end as existing unseen; those whose digest is in
     `image.followed` become listens of that track and change nothing else. A resolution names the artist and the album
     that the listen was resolved to, whatever album its track is on; for a followed track it names the track's own,
     and there is none when the image does not have that track.
     """
-    replay = _Replay(image, options)
-    outcomes = []
-    given = zip(*(listens.column(name).to_pylist() for name in ("reason", "detail")), strict=True)
-    for row, (listen, (reason, detail)) in enumerate(zip(_rows(listens), given, strict=True)):
-        if reason is not None:
-            outcomes.append(("rejected", reason, detail))
-        elif (fault := _fault(listen)) is not None:
-            outcomes.append(("rejected", fault[0].value, fault[1]))
+    replay = _Replay(image)
+    plan_outcomes: list[str] = []
+    reasons: list[str | None] = list(listens.reasons)
+    details: list[str | None] = list(listens.details)
+    columns = (listens.inputs, listens.seconds, listens.microseconds, listens.clients)
+    for row, (one, seconds, microseconds, client) in enumerate(zip(*columns, strict=True)):
+        if reasons[row] is not None:
+            plan_outcomes.append("rejected")
+            continue
+        outcome = None
+        if one.fault is not None:
+            fault = one.fault
+        elif seconds is None:
+            fault = (Reason.BAD_TIME, "the record's time is missing")
         elif row in image.loaded:
-            outcomes.append(("existing", None, None))
-        elif (outcome := replay.submit(row, listen)) is not None:
-            outcomes.append((outcome, None, None))
+            outcome = "existing"
         else:
-            fault = _fault_of_artists(f"no name is left of {listen.artist!r}")
-            outcomes.append(("rejected", fault[0].value, fault[1]))
+            outcome = replay.submit(row, one, seconds, microseconds, client)
+            fault = fault_of_artists(f"no name is left of {one.said.artist!r}")
+        if outcome is None:
+            outcome, reasons[row], details[row] = "rejected", fault[0].value, fault[1]
+        else:
+            details[row] = None
+        plan_outcomes.append(outcome)
     plan = replay.finish()
-    if outcomes:
-        plan.outcomes, plan.reasons, plan.details = map(list, zip(*outcomes, strict=True))
+    plan.outcomes, plan.reasons, plan.details = plan_outcomes, reasons, details
     return plan
 
 
 class _Replay:
     """The listens of a chunk, one after the other."""
 
-    def __init__(self, image: KoitoImage, options: ListenOptions) -> None:
+    def __init__(self, image: KoitoImage) -> None:
         self._image = image
         self._index = KoitoIndex(image)
-        self._submitted = _SubmittedListens(self._index, compile_separators(options.artist_separators))
+        self._submitted = _SubmittedListens(self._index)
         self._exported = _ExportedListens(self._index)
-        self._digest = _digester(options) if options.lookup_cache else None
         self._new: list[tuple[int, int, int, int, str]] = []  # columns of NEW_LISTENS
         self._times: set[tuple[int, int, int]] = set()
         self._samples: dict[tuple[bytes, int], tuple[int, int, dict[int, None]]] = {}
 
-    def submit(self, row: int, listen: _Listen) -> str | None:
+    def submit(self, row: int, one: ListenInput, seconds: int, microseconds: int, client: str) -> str | None:
         """The outcome of a listen; None, and nothing was added, when no artist is left of it."""
-        key = None if self._digest is None else self._digest(listen)
-        track = None if key is None else self._image.followed.get(key)
+        track = self._image.followed.get(one.digest) if one.digest else None
         if track is None:
-            place = (self._exported if listen.kind == KOITO else self._submitted).resolve(listen)
+            place = (self._exported if one.exported else self._submitted).resolve(one)
             if place is None:
                 return None
             track = place[2]
         else:
             place = self._index.track_place(track)
-        seconds = listen.listened_at or 0
-        if key is not None and place is not None:
-            sample = self._samples.setdefault((key, track), (place[0], place[1], {}))[2]
-            if len(sample) < SAMPLES:
-                sample[seconds] = None
-        time = (track, seconds, 0 if self._image.whole_seconds else listen.microseconds)
+        if one.digest and place is not None:
+            key = (one.digest, track)
+            sample = self._samples.get(key)
+            if sample is None:
+                sample = self._samples[key] = (place[0], place[1], {})
+            if len(sample[2]) < SAMPLES:
+                sample[2][seconds] = None
+        time = (track, seconds, 0 if self._image.whole_seconds else microseconds)
         if time in self._times:
             return "existing"
         self._times.add(time)
-        self._new.append((row, *time, listen.client or ""))
+        self._new.append((row, *time, client))
         return "inserted"
 
     def finish(self) -> ListenPlan:
@@ -202,95 +148,26 @@ class _Replay:
         return plan
 
 
-def _rows(listens: pa.Table) -> Iterator[_Listen]:
-    columns = (listens.column(name).to_pylist() for name in _Listen._fields)
-    return map(_Listen._make, zip(*columns, strict=True))
-
-
-def _fault(listen: _Listen) -> Fault | None:
-    """Why a listen cannot be resolved whatever Koito has, so that no artist is made for it in vain."""
-    if not listen.artist:
-        return _fault_of_artists("the record names no artist")
-    if not listen.title:
-        return Reason.EMPTY_TITLE, "the record names no track"
-    if listen.listened_at is None:
-        return Reason.BAD_TIME, "the record's time is missing"
-    names = listen.artist_names or []
-    if listen.kind == KOITO:
-        if not trim(listen.title):  # its importer makes an alias of the trimmed title
-            return Reason.EMPTY_TITLE, "the title of the track is blank"
-        if not names:
-            return _fault_of_artists("the record lists no artist")
-    elif listen.credit_names:
-        names = names + listen.credit_names
-    if not all(map(trim, names)):
-        return _fault_of_artists(f"one of the artists {names!r} has no name")
-    return None
-
-
-def _fault_of_artists(detail: str) -> Fault:
-    return Reason.EMPTY_ARTIST, detail[:MAX_DETAIL]
-
-
-def _digester(options: ListenOptions) -> Callable[[_Listen], bytes]:
-    """Digests of 16 bytes of all that decides what a listen is resolved to, and what its resolution changes.
-
-    JSON in ASCII tells all values apart and is the same in every Python. Of the texts nothing is folded or trimmed.
-    """
-    encode = json.JSONEncoder(separators=(",", ":")).encode
-    start = blake2b(encode([RULES_VERSION, options.artist_separators or DEFAULT_SEPARATORS]).encode(), digest_size=16)
-
-    def digest(listen: _Listen) -> bytes:
-        values: list[object] = [
-            listen.kind == KOITO,
-            listen.artist,
-            listen.artist_names or [],
-            listen.artist_mbids or [],
-            listen.title,
-            listen.recording_mbid,
-            listen.album or "",
-            listen.release_mbid,
-            listen.duration or 0,
-        ]
-        if listen.kind == KOITO:
-            values += [
-                listen.track_aliases or [],
-                listen.album_aliases or [],
-                listen.artist_aliases or [],
-                listen.artist_images or [],
-                listen.album_image or "",
-                bool(listen.various_artists),
-            ]
-        else:
-            values += [listen.credit_names or [], listen.credit_mbids or []]
-        state = start.copy()
-        state.update(encode(values).encode("ascii"))
-        return state.digest()
-
-    return digest
-
-
 class _SubmittedListens:
     """The rules of Koito's listen submission, which all importers but its own share."""
 
-    def __init__(self, index: KoitoIndex, separators: Separators) -> None:
+    def __init__(self, index: KoitoIndex) -> None:
         self._index = index
-        self._separators = separators
 
-    def resolve(self, listen: _Listen) -> Place | None:
+    def resolve(self, listen: ListenInput) -> Place | None:
         """Find or make the artists, the album and the track of a listen. None, and nothing made, without artists."""
         index = self._index
-        title = listen.title or ""
+        said, title = listen.said, listen.title
         artists = self._artists(listen)
         if not artists:
             return None
-        release = self._release(listen.album or title, listen.release_mbid, artists[0])
+        release = self._release(listen.album, said.release_mbid, artists[0])
         if release is None:
-            release = index.add_release(listen.album or title, artists, listen.release_mbid)
+            release = index.add_release(listen.album, artists, said.release_mbid)
         else:
             index.link_release(release, artists)
-        duration = listen.duration or 0
-        mbid = listen.recording_mbid
+        duration = said.duration or 0
+        mbid = said.recording_mbid
         track = index.track_by_mbid(mbid) if mbid is not None else None
         if track is None:
             track = index.track_by_info(title, release, artists)
@@ -310,24 +187,19 @@ class _SubmittedListens:
                 index.fill_release_mbid(release, mbid)
         return release
 
-    def _artists(self, listen: _Listen) -> list[int]:
+    def _artists(self, listen: ListenInput) -> list[int]:
         """The artists of a listen, each once. Koito counts repeats when it goes from one step to the next."""
-        names = [trim(name) for name in listen.artist_names or ()]
-        mbids = listen.artist_mbids or ()
         seen: set[str | None] = set()
         result = self._by_credits(listen, seen) if listen.credit_names else []
-        if len(mbids) > len(result):
-            result += self._by_mbids(listen, names, seen)
-        if len(names) > len(result):
-            result += self._by_names(names, result)
+        if len(listen.said.artist_mbids) > len(result):
+            result += self._by_mbids(listen, seen)
+        if len(listen.names) > len(result):
+            result += self._by_names(listen.names, result)
         if not result:  # and then there were no names
-            result = self._by_names(self._parse(listen), result)
+            result = self._by_names(listen.parsed, result)
         return list(dict.fromkeys(result)) if len(result) > 1 else result
 
-    def _parse(self, listen: _Listen) -> list[str]:
-        return parse_artists(listen.artist or "", listen.title or "", self._separators)
-
-    def _by_credits(self, listen: _Listen, seen: set[str | None]) -> list[int]:
+    def _by_credits(self, listen: ListenInput, seen: set[str | None]) -> list[int]:
         """By the mapping of names to MBIDs, which gives an artist that is found by name this MBID in any case.
 
         `seen` gets the MBIDs that Koito takes the artists to have for the rest of the listen: that of the mapping for
@@ -335,8 +207,7 @@ class _SubmittedListens:
         """
         index = self._index
         found = []
-        for untrimmed, mbid in zip(listen.credit_names or (), listen.credit_mbids or (), strict=True):
-            name = trim(untrimmed)
+        for name, mbid in zip(listen.credit_names, listen.said.credit_mbids, strict=True):
             artist = index.artist_by_mbid(mbid) if mbid is not None else None
             if artist is None:
                 artist = index.artist_by_name(name)
@@ -349,22 +220,22 @@ class _SubmittedListens:
             found.append(artist)
         return found
 
-    def _by_mbids(self, listen: _Listen, names: list[str], seen: set[str | None]) -> list[int]:
+    def _by_mbids(self, listen: ListenInput, seen: set[str | None]) -> list[int]:
         """By the list of MBIDs, until one is missing or unknown: then by names alone, and what was found is dropped."""
         found: list[int] = []
-        for mbid in listen.artist_mbids or ():
+        for mbid in listen.said.artist_mbids:
             if mbid in seen:
                 continue
             if mbid is None:
-                return self._by_names(names, found)
+                return self._by_names(listen.names, found)
             artist = self._index.artist_by_mbid(mbid)
             if artist is None:
-                return self._by_names(names or self._parse(listen), found)
+                return self._by_names(listen.names or listen.parsed, found)
             seen.add(mbid)
             found.append(artist)
         return found
 
-    def _by_names(self, names: list[str], skipped: list[int]) -> list[int]:
+    def _by_names(self, names: Sequence[str], skipped: list[int]) -> list[int]:
         """By names, but for those of artists who are listed already, whatever the case."""
         index = self._index
         listed: set[str] = set()
@@ -389,37 +260,34 @@ class _ExportedListens:
     def __init__(self, index: KoitoIndex) -> None:
         self._index = index
 
-    def resolve(self, listen: _Listen) -> Place:
+    def resolve(self, listen: ListenInput) -> Place:
         """Find or make the artists, the album and the track of a listen."""
         index = self._index
-        title = listen.title or ""
+        said, title, album = listen.said, listen.title, listen.album
         artists = self._artists(listen)
-        mbid = listen.release_mbid
-        album = listen.album or title
+        mbid = said.release_mbid
         release = index.release_by_title(album, artists[0]) if mbid is None else index.release_by_mbid(mbid)
         if release is None:
             release = index.add_release(
                 album,
                 artists,
                 mbid,
-                various_artists=bool(listen.various_artists),
-                image_source=listen.album_image or None,
-                aliases=listen.album_aliases or (),
+                various_artists=bool(said.various_artists),
+                image_source=said.album_image or None,
+                aliases=said.album_aliases,
             )
-        mbid = listen.recording_mbid
+        mbid = said.recording_mbid
         track = index.track_by_info(title, release, artists) if mbid is None else index.track_by_mbid(mbid)
         if track is None:
-            track = index.add_track(title, release, artists, mbid, listen.duration or 0)
-            index.add_track_aliases(track, title, listen.track_aliases or ())
+            track = index.add_track(title, release, artists, mbid, said.duration or 0)
+            index.add_track_aliases(track, title, said.track_aliases)
         return artists[0], release, track
 
-    def _artists(self, listen: _Listen) -> list[int]:
-        index = self._index
-        names = listen.artist_names or []
-        lists = (listen.artist_mbids or (), listen.artist_aliases or (), listen.artist_images or ())
+    def _artists(self, listen: ListenInput) -> list[int]:
+        index, said = self._index, listen.said
+        lists = (said.artist_mbids, said.artist_aliases, said.artist_images)
         found: dict[int, None] = {}
-        for untrimmed, mbid, aliases, image in zip_longest(names, *lists):
-            name = trim(untrimmed)
+        for name, mbid, aliases, image in zip_longest(listen.names, *lists):
             artist = index.artist_by_name(name) if mbid is None else index.artist_by_mbid(mbid)
             if artist is None:
                 artist = index.add_artist(name, mbid, image_source=image or None, aliases=aliases or ())

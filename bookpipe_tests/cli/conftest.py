@@ -8,17 +8,29 @@ from pathlib import Path
 
 import pytest
 
-from bookpipe_tests.defs.conftest import Setup, instance, sample_library, setup
+from bookpipe_tests.defs.conftest import home, instance, sample_library, setup
+from bookpipe_tests.defs.music_setups import archiving, sample_exports, sample_music, scrobbling
 
-__all__ = ["Run", "instance", "run_command", "sample_library", "setup"]
+__all__ = [
+    "Run",
+    "archiving",
+    "home",
+    "instance",
+    "run_command",
+    "sample_exports",
+    "sample_library",
+    "sample_music",
+    "scrobbling",
+    "setup",
+]
 
 BIN = Path(sys.executable).parent
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def run_command(setup: Setup, tmp_path: Path) -> Run:
-    """Run a command of the virtual environment in an empty working directory, with the setup's environment."""
+def run_command(home: Path, tmp_path: Path) -> Run:
+    """Run a command of the virtual environment in an empty working directory, with the test's environment."""
     cwd = tmp_path / "cwd"
     cwd.mkdir()
 

@@ -162,8 +162,10 @@ def test_a_killed_load_goes_on_where_it_was(setup: Setup, run_command: Run, tmp_
     assert setup.query("SELECT count(*) FROM bookpipe.placement") == [(0,)]
 
 
-def test_the_sandbox_starts_tells_its_settings_and_stops(run_command: Run, tmp_path: Path) -> None:
-    unset = dict.fromkeys(("BOOKPIPE_MYBOOKSHELF2_URL", "BOOKPIPE_MYBOOKSHELF2_DATA_DIR", "DAGSTER_HOME"))
+def test_the_sandbox_starts_tells_its_settings_and_stops(setup: Setup, run_command: Run, tmp_path: Path) -> None:
+    unset = dict.fromkeys(
+        ("BOOKPIPE_MYBOOKSHELF2_URL", "BOOKPIPE_MYBOOKSHELF2_DATA_DIR", "BOOKPIPE_KOITO_URL", "DAGSTER_HOME")
+    )
     try:
         assert "No sandbox runs" in run_command("bookpipe", "sandbox", "env", code=1, **unset).stderr
         run_command("bookpipe", "sandbox", "start", **unset)

@@ -12,6 +12,16 @@ from bookpipe.cli.environment import make_home
 from bookpipe.demo.calibre_library import DemoFacts, make_demo_library
 from bookpipe.demo.sandbox import DATA_FOLDERS
 from bookpipe.settings import SETTINGS
+from bookpipe_tests.defs.music_setups import (
+    archiving,
+    either_koito,
+    kept_instance,
+    sample_exports,
+    sample_music,
+    scrobbling,
+)
+
+__all__ = ["archiving", "either_koito", "kept_instance", "sample_exports", "sample_music", "scrobbling"]
 
 BOOKS = 120
 BATCH_SIZE = 50

@@ -9,15 +9,16 @@ import pytest
 
 import bookpipe
 from bookpipe.definitions import defs
-from bookpipe.defs.pipelines import PIPELINES
+from bookpipe.defs.pipelines import PIPELINES, Pipeline
 from bookpipe.demo.embedded_server import ServerInfo
+from bookpipe.settings import SETTINGS
 
 PACKAGE = Path(bookpipe.__file__).parent
 
 
 def test_the_definitions_load_with_nothing_configured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("BOOKPIPE_CALIBRE_LIBRARY", raising=False)
-    monkeypatch.delenv("BOOKPIPE_MYBOOKSHELF2_URL", raising=False)
+    for setting in SETTINGS:
+        monkeypatch.delenv(setting.name, raising=False)
     dg.Definitions.validate_loadable(defs)
 
 
@@ -31,7 +32,9 @@ def test_the_catalogue_is_this() -> None:
         for node in defs.resolve_asset_graph().asset_nodes
     }
     assert catalogue == {
+        "archive/songs": ("audio_batches", [], ["counts_add_up", "songs_are_processed", "songs_are_whole"]),
         "calibre/books": ("calibre_batches", [], []),
+        "koito/listens": ("scrobble_batches", [], ["counts_add_up", "listens_are_there", "names_are_whole"]),
         "mybookshelf2/books_from_tars": (
             "tar_shards",
             [],
@@ -48,20 +51,21 @@ def test_the_catalogue_is_this() -> None:
 def test_jobs_and_sensors_are_these() -> None:
     repository = defs.get_repository_def()
     jobs = {job.name for job in repository.get_all_jobs() if not job.name.startswith("__")}
-    assert jobs == {"discover", "load_calibre", "load_tars"}
+    assert jobs == {"discover", "load_audio", "load_calibre", "load_scrobbles", "load_tars"}
     assert {sensor.name for sensor in repository.sensor_defs} == {"discover_partitions", "retry_failed_partitions"}
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES.values(), ids=list(PIPELINES))
-def test_every_asset_can_be_launched_alone(pipeline: object) -> None:
+def test_every_asset_can_be_launched_alone(pipeline: Pipeline) -> None:
     # The last op of a graph asset with an IO manager key of its own dies only here, not in named jobs.
     job = defs.resolve_implicit_global_asset_job_def()
-    for asset in pipeline.assets:  # type: ignore[attr-defined]
+    for asset in pipeline.assets:
         assert job.get_subset(asset_selection={asset.key}).run_config_schema
 
 
-def test_runs_use_one_process() -> None:
-    assert defs.resolve_job_def("load_calibre").executor_def.name == "in_process"
+@pytest.mark.parametrize("pipeline", PIPELINES.values(), ids=list(PIPELINES))
+def test_runs_use_one_process(pipeline: Pipeline) -> None:
+    assert defs.resolve_job_def(pipeline.job_name).executor_def.name == "in_process"
 
 
 def test_no_definition_postpones_its_annotations() -> None:
@@ -71,9 +75,10 @@ def test_no_definition_postpones_its_annotations() -> None:
 
 
 def test_resources_say_nothing_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BOOKPIPE_MYBOOKSHELF2_URL", "postgresql://ebooks:s3cret@localhost/ebooks")
-    schema = str(defs.resolve_job_def("load_calibre").run_config_schema.config_type)
-    assert "s3cret" not in schema
+    for name in ("BOOKPIPE_MYBOOKSHELF2_URL", "BOOKPIPE_KOITO_URL", "BOOKPIPE_ARCHIVE_PASSWORD"):
+        monkeypatch.setenv(name, "postgresql://ebooks:s3cret@localhost/ebooks")
+    for pipeline in PIPELINES.values():
+        assert "s3cret" not in str(defs.resolve_job_def(pipeline.job_name).run_config_schema.config_type)
     assert "s3cret" not in repr(defs.resources)
 
 

@@ -9,14 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from bookpipe.definitions import defs
-from bookpipe.defs.assets.books_from_tars import KEY
 from bookpipe.defs.heartbeat import Heartbeat
+from bookpipe.defs.ops.tars import KEY
 from bookpipe.defs.partitions import tar_shards
 from bookpipe.defs.pipelines import PIPELINES
 from bookpipe.defs.progress import all_statuses
 from bookpipe.defs.retries import plan_retries
 from bookpipe.defs.sensors import discover_partitions
 from bookpipe.demo.tar_shards import DemoShards, make_demo_shards
+from bookpipe.runtime.state import State
 from bookpipe.settings import Settings
 from bookpipe_tests.defs.conftest import Setup
 from bookpipe_tests.defs.test_calibre_pipeline import failure_text
@@ -102,6 +103,30 @@ def test_a_damaged_shard_is_loaded_as_far_as_it_can_be_and_not_tried_again(
     assert "is damaged" in failure_text(result)
     assert setup.count("source") > 10
     assert plan_retries(instance, KEY, tar_shards, 1e12).terminal == [whole.stem]
+
+    # What was loaded is told all the same.
+    (observed,) = instance.fetch_observations(KEY, limit=9).records
+    assert observed.partition_key == whole.stem
+    assert observed.asset_observation is not None
+    told = observed.asset_observation.metadata
+    assert told["inserted"].value == setup.count("source")
+    (damage,) = told["damage"].value  # type: ignore[misc]
+    assert "byte" in str(damage)
+    rows = all_statuses(instance, Settings.load())["tars"].to_json()["rows"]
+    assert rows["inserted"] == setup.count("source")
+    assert rows["read"] == told["read"].value
+    rejected = list(State(Settings.load().state_path).list_rejections("tars"))
+    assert len(rejected) == rows["rejected"] == told["rejected"].value
+
+    # Nobody asks for it again before there is another shard in its place.
+    first = tick(discover_partitions, instance)
+    assert whole.stem not in keys_of(first)
+    whole.write_bytes(data)
+    os.utime(whole, (2, 2))
+    assert keys_of(tick(discover_partitions, instance, first.cursor)) == [whole.stem]
+    assert run(instance, whole.stem).success
+    status = all_statuses(instance, Settings.load())["tars"].to_json()
+    assert status["rows"]["inserted"] + status["rows"]["existing"] > rows["inserted"]
 
 
 def test_status_tells_of_shards_too(

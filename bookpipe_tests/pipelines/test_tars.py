@@ -11,7 +11,7 @@ import pytest
 from bookpipe.demo.ebook_files import MAKERS, BookText
 from bookpipe.demo.tar_shards import make_demo_shards
 from bookpipe.model.counts import LoadCounts
-from bookpipe.pipelines.tars import Limits, index_shard, loaded_sources, plan_shard_dry
+from bookpipe.pipelines.tars import DamagedShardError, Limits, index_shard, loaded_sources, plan_shard_dry
 from bookpipe.resolve.books import BookOptions
 from bookpipe.runtime.state import State
 from bookpipe.sources.tar_shards import Settled, Shard, find_shards
@@ -166,6 +166,29 @@ def test_a_dry_run_says_what_the_load_then_does(shelf: Shelf, tmp_path: Path) ->
     counts = plan_shard_dry(shelf.target, shard, BookOptions(), workers=2, limits=Limits(members=4))
     assert shelf.exactly() == before
     assert counts == load(shelf, shard).counts == LoadCounts(10, 4, {"unsupported_format": 1})
+
+
+def test_a_dry_run_of_several_shards_counts_a_book_once(shelf: Shelf, tmp_path: Path) -> None:
+    shards = [make_shard(tmp_path / "1.tar", numbered(map(book, range(6)))),
+              make_shard(tmp_path / "2.tar.gz", numbered([*map(book, range(4, 9)), book(7)]))]  # fmt: skip
+    seen: set[bytes] = set()
+    planned = [plan_shard_dry(shelf.target, shard, BookOptions(), workers=2, seen=seen) for shard in shards]
+    assert planned == [LoadCounts(6), LoadCounts(3, 3)]
+    assert [load(shelf, shard).counts for shard in shards] == planned
+
+
+@pytest.mark.parametrize("name", ["1.tar", "1.tar.gz"])
+def test_an_index_counts_the_members_that_a_load_ends(shelf: Shelf, tmp_path: Path, name: str) -> None:
+    """Also where the shard is cut off: in a header, in a member, in one that is refused by its name."""
+    members: list[Member] = [("1", book(1)), ("../2", book(2)), ("3", b"\0" * 700), link("4", "1"), ("5", book(5))]
+    whole = make_shard(tmp_path / "1.tar", members).path.stat().st_size
+    for cut in range(300, whole, 411):
+        shard = make_shard(tmp_path / name, members, cut=cut)
+        try:
+            counts = load(shelf, shard).counts
+        except DamagedShardError as error:
+            counts = error.result.counts
+        assert index_shard(shard).members == counts.read
 
 
 def test_the_chunks_make_no_difference(shelf: Shelf, another_shelf: Shelf, tmp_path: Path) -> None:

@@ -138,7 +138,9 @@ def test_an_unknown_language_is_made_once(codes: list[str] | None, new: tuple[st
 
 
 def test_the_spellings_of_a_new_language_are_one() -> None:
-    plan = plan_of(*(hashed_row(item=n, languages=[code]) for n, code in enumerate(["deu", "ger", "de", "de-AT", "German"])))
+    plan = plan_of(
+        *(hashed_row(item=n, languages=[code]) for n, code in enumerate(["deu", "ger", "de", "de-AT", "German"]))
+    )
     assert plan.languages == [("de", "German")]
 
 

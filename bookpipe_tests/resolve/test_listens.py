@@ -21,7 +21,7 @@ from bookpipe.model.listen_plans import (
     Wanted,
 )
 from bookpipe.model.listens import LISTENS
-from bookpipe.resolve.listens import ListenOptions, resolve_listens, wanted
+from bookpipe.resolve.listens import ListenOptions, prepare_listens, resolve_listens, wanted
 from bookpipe_tests.koito_reference import KoitoReference, connect, dump
 from bookpipe_tests.listen_strategies import START, Row, exported_row, listen_row, listens_table, mbid
 
@@ -32,7 +32,7 @@ R1, R2 = (mbid(3, n) for n in (1, 2))
 
 
 def resolve(rows: Sequence[Row], image: KoitoImage | None = None, options: ListenOptions | None = None) -> ListenPlan:
-    return resolve_listens(listens_table(rows), image or KoitoImage(), options or ListenOptions())
+    return resolve_listens(prepare_listens(listens_table(rows), options or ListenOptions()), image or KoitoImage())
 
 
 def listen(artist: str, title: str = "s", album: str = "R", **fields: Any) -> Row:
@@ -210,6 +210,7 @@ def test_the_artists_of_a_listen_are_those_koito_would_list(fields: Row, names: 
         ({"artist": "B", "credit_names": ["x"], "credit_mbids": [A1]}, ["1"]),
         # One found by name has the mapping's MBID for the rest of the listen, even none
         ({"credit_names": ["A"], "credit_mbids": [None], "artist_mbids": [None, A2]}, ["1", "2"]),
+        ({"credit_names": ["C"], "credit_mbids": [None], "artist_mbids": [None, A2]}, ["C"]),
     ],
 )
 def test_known_artists_are_found_as_koito_finds_them(fields: Row, artists: list[str]) -> None:
@@ -558,12 +559,12 @@ def test_an_exported_listen_without_names_is_rejected_and_leaves_no_trace(row: R
 
 
 def test_without_the_cache_there_are_no_keys_and_no_resolutions() -> None:
-    assert wanted(listens_table([listen("A")]), ListenOptions()).keys == ()
+    assert wanted(prepare_listens(listens_table([listen("A")]), ListenOptions())).keys == ()
     assert resolve([listen("A")]).resolutions == []
 
 
 def digests(rows: Sequence[Row], options: ListenOptions = CACHED) -> list[bytes]:
-    return [key[1] for key in wanted(listens_table(rows), options).keys]
+    return [key[1] for key in wanted(prepare_listens(listens_table(rows), options)).keys]
 
 
 FULL = listen_row(
@@ -619,7 +620,7 @@ def test_the_digest_knows_the_parsers_setting_and_never_changes_by_itself() -> N
 
 def test_keys_name_the_row_the_time_and_the_digest() -> None:
     rows = [listen("A", reason="bad_time"), listen("A", listened_us=5), exported_row(listened_us=5), listen("")]
-    keys = wanted(listens_table(rows), CACHED).keys
+    keys = wanted(prepare_listens(listens_table(rows), CACHED)).keys
     assert [(row, seconds, us) for row, _, seconds, us in keys] == [(1, START, 0), (2, START, 5)]
 
 
@@ -685,7 +686,7 @@ def test_wanted_are_all_texts_that_could_be_looked_up() -> None:
         listen("L", "x", "x", reason="bad_time"),
         listen("", "y"),
     ]
-    assert wanted(listens_table(rows), ListenOptions()) == Wanted(
+    assert wanted(prepare_listens(listens_table(rows), ListenOptions())) == Wanted(
         artist_names=frozenset({"A", "B", "C", "F", "H", "J", "I", "K"}),
         artist_mbids=frozenset({A1, A2, A3, mbid(1, 9)}),
         release_titles=frozenset({"s (feat. C)", "R", "R3"}),
@@ -696,7 +697,7 @@ def test_wanted_are_all_texts_that_could_be_looked_up() -> None:
 
 
 def test_an_empty_table_wants_and_adds_nothing() -> None:
-    assert wanted(LISTENS.empty_table(), CACHED) == Wanted()
+    assert wanted(prepare_listens(LISTENS.empty_table(), CACHED)) == Wanted()
     plan = resolve([])
     assert nothing_added(plan)
     assert (plan.outcomes, plan.reasons, plan.details) == ([], [], [])
@@ -705,7 +706,9 @@ def test_an_empty_table_wants_and_adds_nothing() -> None:
 def test_tables_may_come_in_chunks() -> None:
     table = listens_table([listen("A"), listen("B")])
     parts = pa.concat_tables([table.slice(0, 1), table.slice(1, 1)])
-    assert resolve_listens(parts, KoitoImage(), CACHED) == resolve_listens(table, KoitoImage(), CACHED)
+    assert resolve_listens(prepare_listens(parts, CACHED), KoitoImage()) == resolve_listens(
+        prepare_listens(table, CACHED), KoitoImage()
+    )
 
 
 def test_separators_are_checked_when_the_options_are_made() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bookpipe.model.listen_plans import KnownRelease, KnownTrack, KoitoImage, ListenPlan, Wanted
-from bookpipe.resolve.listens import ListenOptions, resolve_listens, wanted
+from bookpipe.resolve.listens import ListenOptions, prepare_listens, resolve_listens, wanted
 from bookpipe_tests.koito_dump import find_faults
 from bookpipe_tests.koito_reference import KoitoReference, connect, dump
 from bookpipe_tests.listen_strategies import ALBUMS, NAMES, TITLES, Row, listen_lists, listens_table, mbid
@@ -153,8 +153,10 @@ def load(connection: sqlite3.Connection, rows: list[Row], sizes: list[int]) -> l
         turn += 1
         chunk, rows = listens_table(rows[:size]), rows[size:]
         full = read_image(connection)
-        plan = resolve_listens(chunk, full, OPTIONS)
-        assert plan == resolve_listens(chunk, cut_image(full, wanted(chunk, OPTIONS)), OPTIONS)
+        plan = resolve_listens(prepare_listens(chunk, OPTIONS), full)
+        assert plan == resolve_listens(
+            prepare_listens(chunk, OPTIONS), cut_image(full, wanted(prepare_listens(chunk, OPTIONS)))
+        )
         outcomes += write_plan(connection, plan)
     return outcomes
 

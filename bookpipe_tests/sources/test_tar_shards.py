@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from bookpipe.model.errors import ConfigError, TransientError
 from bookpipe.sources import shard_chunks, tar_reader
 from bookpipe.sources.shard_chunks import Chunk, Resume, ShardRow
+from bookpipe.sources.shard_folders import latest_changes
 from bookpipe.sources.tar_chunks import read_chunks, walk
 from bookpipe.sources.tar_headers import BLOCK, Kind, Member, Problem, ProblemKind
 from bookpipe.sources.tar_shards import Settled, Shard, ShardKind, find_shards, look, shard_key
@@ -517,6 +518,43 @@ def test_the_memory_of_a_chunk_is_used_again_only_when_nobody_looks_at_it(tmp_pa
         addresses.add(id(data.obj))
         del data
     assert len(addresses) <= 2
+
+
+def test_a_change_anywhere_in_a_folder_is_seen_without_reading_its_files(tmp_path: Path) -> None:
+    deep = tmp_path / "shard" / "a" / "b"
+    deep.mkdir(parents=True)
+    (tmp_path / "shard" / "c").mkdir()
+    (deep / "1").write_bytes(b"1")
+    seen = [latest_changes(tmp_path / "shard")]
+
+    def is_new() -> bool:
+        seen.append(latest_changes(tmp_path / "shard"))
+        return seen[-1] not in seen[:-1]
+
+    def at(second: int, folder: Path) -> None:  # clocks of file systems are coarse
+        os.utime(folder, (second, second))
+
+    assert not is_new()
+    (deep / "2").write_bytes(b"2")
+    at(1, deep)
+    assert is_new()
+    (deep / "d").mkdir()
+    at(2, deep)
+    assert is_new()
+    (deep / "d" / "3").write_bytes(b"3")
+    at(3, deep / "d")
+    assert is_new()
+    (deep / "1").unlink()
+    at(4, deep)
+    assert is_new()
+    (tmp_path / "shard" / "link").symlink_to(tmp_path)  # not followed
+    at(5, tmp_path / "shard")
+    assert is_new()
+    (tmp_path / "beside").write_bytes(b"")
+    at(6, tmp_path)
+    assert not is_new()
+    with pytest.raises(OSError):
+        latest_changes(tmp_path / "none")
 
 
 def test_nothing_stays_open_when_reading_ends_or_is_given_up(tmp_path: Path) -> None:

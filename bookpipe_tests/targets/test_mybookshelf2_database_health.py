@@ -16,6 +16,7 @@ from bookpipe.model.findings import Finding
 from bookpipe.model.secrets import Secret
 from bookpipe.targets.mybookshelf2.health import examine
 from bookpipe.targets.mybookshelf2.server import MyBookshelf2
+from bookpipe.targets.mybookshelf2.shards import Identity, ShardJournal
 
 PASSWORD = "rather-secret-77"  # of every role a test makes
 
@@ -327,6 +328,27 @@ def test_a_journal_of_another_role_needs_grants(
     assert "bookpipe.book" in found["journal"].detail
     admin.execute(found["journal"].remedy.removeprefix("As a superuser: ").encode())
     assert _failed(_findings(url, mybookshelf2_dir)) == []
+
+
+def test_the_journal_of_shards_needs_grants_as_well(
+    make_role: Callable[..., str], mybookshelf2_url: str, mybookshelf2_dir: Path, admin: psycopg.Connection[Any]
+) -> None:
+    identity = Identity("tar", 1, 1)
+    own = MyBookshelf2(Secret(mybookshelf2_url), mybookshelf2_dir)
+    with own.writing() as writer:
+        ShardJournal(writer.journal, "tars", "1").begin(identity, own.folder, "tar:1")
+    tables = ("load", "origin", "book", "file", "created", "placement", "shard_chunk", "shard")
+    grants = [f"GRANT SELECT, INSERT, DELETE ON bookpipe.{table} TO {{role}}" for table in tables]
+    sequences = "GRANT USAGE ON ALL SEQUENCES IN SCHEMA bookpipe TO {role}"
+    url = make_role(*LOADER_GRANTS, "GRANT USAGE ON SCHEMA bookpipe TO {role}", sequences, *grants)
+    found = _findings(url, mybookshelf2_dir)
+    assert _failed(found) == ["journal"]
+    assert found["journal"].detail.endswith("may not write bookpipe.shard")  # it is updated, too
+    admin.execute(found["journal"].remedy.removeprefix("As a superuser: ").encode())
+    assert _failed(_findings(url, mybookshelf2_dir)) == []
+    other = MyBookshelf2(Secret(url), mybookshelf2_dir)
+    with other.writing() as writer:
+        assert ShardJournal(writer.journal, "tars", "1").begin(identity, other.folder, "tar:1").generation == 1
 
 
 def test_indexes_that_are_switched_off_are_advice(mybookshelf2_url: str, mybookshelf2_dir: Path) -> None:

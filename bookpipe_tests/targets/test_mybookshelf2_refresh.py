@@ -115,3 +115,40 @@ def test_another_file_mode_converts_what_is_there(shelf: Shelf, library: Path, f
         assert placed.is_symlink() is (then == "symlink")
         assert placed.samefile(original) is (then != "copy")
     assert placed.read_bytes() == original.read_bytes() == f"{ORIGIN} 1".encode()
+
+
+def test_the_link_of_a_file_that_calibre_moved_to_another_book_follows_it(shelf: Shelf, library: Path) -> None:
+    shelf.load(hashed_table(book_rows(library, 1, files={"epub": b"moved"})))
+    table = hashed_table(book_rows(library, 2, "Another Title", files={"epub": b"moved", "pdf": b"its own"}))
+    (library / "1" / "book 1.epub").unlink()
+    result = shelf.load(table)
+    assert (sorted(outcomes(result)), result.refreshed) == (["existing", "inserted"], 1)
+    assert (shelf.books / HERE / f"{NAME}.epub").read_bytes() == b"moved"
+    assert shelf.load(table).refreshed == 0
+
+
+def test_a_link_that_leads_somewhere_is_not_mended(shelf: Shelf, library: Path) -> None:
+    shelf.load(hashed_table(book_rows(library, 1, files={"epub": b"twice"})))
+    before = shelf.tree()
+    result = shelf.load(hashed_table(book_rows(library, 2, "Another Title", files={"epub": b"twice"})))
+    assert (outcomes(result), result.refreshed) == (["existing"], 0)
+    assert shelf.tree() == before
+
+
+@each_mode
+def test_a_book_whose_folder_became_a_link_gets_new_files_elsewhere(
+    shelf: Shelf, library: Path, tmp_path: Path, mode: str
+) -> None:
+    target = shelf.using(file_mode=mode)
+    shelf.load(hashed_table(book_rows(library, 1, files={"epub": b"first"})), target=target)
+    (shelf.books / "Author Ann").rename(tmp_path / "elsewhere")
+    (shelf.books / "Author Ann").symlink_to(tmp_path / "elsewhere")
+    before = files_under(tmp_path / "elsewhere")
+    rows = book_rows(library, 1, files={"epub": b"first", "pdf": b"second"}) + book_rows(library, 2, "Another Title")
+    result = shelf.load(hashed_table(rows), target=target)
+    assert outcomes(result) == ["existing", "inserted", "inserted"]
+    assert files_under(tmp_path / "elsewhere") == before
+    (location,) = shelf.sql("SELECT location FROM source WHERE size = 6")[0]
+    ebook = shelf.one("SELECT ebook_id FROM source WHERE size = 6")
+    assert location == f"_ {ebook}/A Title(en)/{NAME}.pdf"
+    assert (shelf.books / location).read_bytes() == b"second"

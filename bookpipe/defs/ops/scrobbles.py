@@ -45,6 +45,7 @@ def parse_listens(context: dg.OpExecutionContext, configured: Configured) -> pa.
     with explained(context):
         claim_run(context)
         settings = configured.settings()
+        parse_listens_key(context.partition_key)  # before every export is counted
         exports, batches = find_batches(settings, context.instance)
         export, first, last = check_listens_key(context.instance, context.partition_key, batches)
         with timed_table("parse_listens", scrobbles.NO_LISTENS) as timed:

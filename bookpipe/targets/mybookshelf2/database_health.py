@@ -328,8 +328,8 @@ def _journal(connection: Connection, _: MyBookshelf2) -> _Answer:
             "SELECT k.name FROM unnest(%s::text[]) AS k(name) WHERE to_regclass(k.name) IS NOT NULL "
             "AND NOT (has_table_privilege(k.name, 'SELECT') AND has_table_privilege(k.name, 'INSERT') "
             "AND has_table_privilege(k.name, 'DELETE') "
-            "AND (k.name <> ALL(%s) OR has_table_privilege(k.name, 'UPDATE')))",
-            ([f"{prefix}{table}" for table in (*_JOURNAL, *_SHARDS)], [f"{prefix}{table}" for table in _SHARDS]),
+            "AND (k.name <> %s OR has_table_privilege(k.name, 'UPDATE')))",
+            ([f"{prefix}{table}" for table in (*_JOURNAL, *_SHARDS)], f"{prefix}shard"),
         ).fetchall()
         if rows:
             names = ", ".join(name for (name,) in rows)

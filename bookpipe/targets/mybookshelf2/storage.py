@@ -152,12 +152,14 @@ class BookFolder:
             return False
 
     def is_dangling(self, location: str) -> bool:
-        """Whether at `location` is a link that leads to nothing."""
-        full = f"{self.root}/{location}"
+        """Whether at `location`, and not below a linked folder, is a link of bookpipe's that leads to nothing."""
         try:
-            return not os.path.lexists(self.host_target(os.fsencode(os.readlink(full))))
+            target = os.readlink(os.fsencode(f"{self.root}/{location}"))
         except OSError:  # no link
             return False
+        if not target.startswith(b"/") or os.path.lexists(self.host_target(target)):
+            return False
+        return self._kinds()(os.path.dirname(location)) == "folder"
 
     def has_file(self, location: str, size: int) -> bool:
         """Whether a regular file of this size is at `location`."""

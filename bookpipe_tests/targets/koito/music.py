@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from bookpipe.model.listen_plans import KoitoImage, ListenPlan, Wanted
 from bookpipe.model.listens import LISTENS
-from bookpipe.resolve.listens import ListenOptions, resolve_listens, wanted
+from bookpipe.resolve.listens import ListenOptions, prepare_listens, resolve_listens, wanted
 from bookpipe.targets.koito.journal import Chunk
 from bookpipe.targets.koito.server import Koito, Session, open_koito
 from bookpipe.targets.koito.undo import Undone, undo_partition
@@ -115,8 +115,10 @@ class Music:
         table, options = listens(rows), ListenOptions(lookup_cache=self.cache)
         last = first + table.num_rows - 1
         with session.writing() as writer:
-            image = writer.image(wanted(table, options), origin, first, last)
-            return writer.write(resolve_listens(table, image, options), chunk(origin, first, last, partition))
+            image = writer.image(wanted(prepare_listens(table, options)), origin, first, last)
+            return writer.write(
+                resolve_listens(prepare_listens(table, options), image), chunk(origin, first, last, partition)
+            )
 
     def write(self, plan: ListenPlan, **where: Any) -> WriteResult:
         plan.outcomes = plan.outcomes or ["inserted"] * plan.listens.num_rows
@@ -131,7 +133,7 @@ class Music:
     def look_up(self, rows: Iterable[dict[str, Any]], origin: str = "export", first: int = 1) -> KoitoImage:
         table, options = listens(rows), ListenOptions(lookup_cache=True)
         with self.koito.reading() as reader:
-            return reader.image(wanted(table, options), origin, first, first + table.num_rows - 1)
+            return reader.image(wanted(prepare_listens(table, options)), origin, first, first + table.num_rows - 1)
 
     def undo(self, partition: str = "one", **options: Any) -> Undone:
         return undo_partition(self.koito, "scrobbles", partition, **options)

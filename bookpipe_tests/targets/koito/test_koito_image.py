@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bookpipe.model.listen_plans import KnownRelease, KnownTrack, KoitoImage, Wanted
-from bookpipe.resolve.listens import ListenOptions, resolve_listens, wanted
+from bookpipe.resolve.listens import ListenOptions, prepare_listens, resolve_listens, wanted
 from bookpipe_tests.targets.koito.music import START, Music, listen, listens
 
 MBID = "11111111-2222-4333-8444-{:012x}"
@@ -191,7 +191,7 @@ def test_chunks_are_resolved_by_their_images_as_by_an_image_of_everything(music:
         for first in range(0, 120, 15):
             table = listens(rows[first : first + 15])
             with session.writing() as writer:
-                texts = wanted(table, ListenOptions())
+                texts = wanted(prepare_listens(table, ListenOptions()))
                 all_of_it = Wanted(
                     artist_names=frozenset(f"A{n}" for n in range(5)),
                     release_titles=frozenset(f"R{n}" for n in range(4)),
@@ -200,7 +200,9 @@ def test_chunks_are_resolved_by_their_images_as_by_an_image_of_everything(music:
                     recording_mbids=frozenset(MBID.format(n) for n in range(6)),
                 )
                 plans = [
-                    resolve_listens(table, writer.image(asked, "e", first, first + 14), ListenOptions())
+                    resolve_listens(
+                        prepare_listens(table, ListenOptions()), writer.image(asked, "e", first, first + 14)
+                    )
                     for asked in (texts, all_of_it)
                 ]
                 assert plans[0] == plans[1]
