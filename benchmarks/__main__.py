@@ -6,10 +6,16 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import calibre, scrobbles, tars
+from benchmarks import audio, calibre, scrobbles, tars
 from benchmarks.measure import save
 
-BENCHMARKS = {"calibre": calibre.run, "curve": calibre.run_curve, "tars": tars.run, "scrobbles": scrobbles.run}
+BENCHMARKS = {
+    "calibre": calibre.run,
+    "curve": calibre.run_curve,
+    "tars": tars.run,
+    "scrobbles": scrobbles.run,
+    "audio": audio.run,
+}
 
 
 def main() -> int:

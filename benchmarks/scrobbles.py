@@ -1,7 +1,7 @@
 """49,050 Maloja scrobbles into Koito on SQLite and on PostgreSQL, again, and a million of them.
 
-The limit parses the same JSON with the fastest parser and inserts exactly the final rows. Both sides are measured inside
-of a process that is running already; `scrobbles.dagster` is the whole command, from nothing.
+The limit parses the same JSON with the fastest parser and inserts exactly the final rows. Both sides are measured
+inside of a process that is running already; `scrobbles.dagster` is the whole command, from nothing.
 """
 
 import json

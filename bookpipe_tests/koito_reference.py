@@ -96,6 +96,7 @@ class KoitoReference:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
+        self._made: list[int] = []  # artists that the listen at hand has made
 
     def submit(self, row: Row) -> str:
         """How the row ended: inserted, existing or rejected."""
@@ -126,9 +127,13 @@ class KoitoReference:
             (go_trim(name), mbid)
             for name, mbid in zip(row["credit_names"] or [], row["credit_mbids"] or [], strict=True)
         ]
-        if "" in names or "" in [name for name, _ in credits]:
+        mbids = row["artist_mbids"] or []
+        if "" in [name for name, _ in credits]:
             raise _RejectedError
-        artists = self._associate_artists(artist, title, names, row["artist_mbids"] or [], credits)
+        if "" in names and (len(names) > len(credits) or len(mbids) > len(credits)):
+            raise _RejectedError
+        self._made = []
+        artists = self._associate_artists(artist, title, names, mbids, credits)
         if not artists:
             raise _RejectedError
         release = self._associate_album(row["album"] or title, row["release_mbid"], artists)
@@ -201,8 +206,10 @@ class KoitoReference:
         return result
 
     def _is_called(self, artist: int, name: str) -> bool:
-        joined = self._one("SELECT group_concat(alias, '||') FROM artist_aliases WHERE artist_id = ?", artist)
-        known = str(joined).split("||")
+        known = []
+        if artist not in self._made:
+            joined = self._one("SELECT group_concat(alias, '||') FROM artist_aliases WHERE artist_id = ?", artist)
+            known = str(joined).split("||")
         known += [a for (a,) in self._db.execute("SELECT alias FROM artist_aliases WHERE artist_id = ?", (artist,))]
         return any(equal_fold(name, alias) for alias in known)
 
@@ -218,6 +225,7 @@ class KoitoReference:
             raise _RejectedError
         artist = self._insert("INSERT INTO artists (musicbrainz_id, image_source) VALUES (?, ?)", mbid, image or None)
         self._insert("INSERT INTO artist_aliases VALUES (?, ?, 'Canonical', 1)", artist, name)
+        self._made.append(artist)
         for alias in aliases:
             if go_trim(alias) != "":
                 self._insert(

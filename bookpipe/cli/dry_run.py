@@ -81,8 +81,9 @@ def dry_run_scrobbles(limit: int | None, partitions: Sequence[str], console: Con
     settings = Settings.load()
     exports = scrobbles.exports_by_key(require(settings, "scrobble_dir"))
     target, options = koito(settings), listen_options(settings)
-    batches = find_listen_batches(scrobbles.count_records(exports, None), (), settings.batch_size)
-    if unknown := [key for key in partitions if key not in batches]:
+    records = scrobbles.count_records(exports, None)
+    batches = find_listen_batches(records, partitions, settings.batch_size)  # those asked for may be of another size
+    if unknown := [key for key in partitions if key not in batches or batches[key][2] > records[batches[key][0]]]:
         raise PartitionError(f"BOOKPIPE_SCROBBLE_DIR has no partition {', '.join(unknown)}.")
     keys = list(partitions or batches)[:limit]
     summary = LoadSummary(total=len(keys))

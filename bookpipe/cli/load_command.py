@@ -112,6 +112,8 @@ def _run(
     if any(not result.run_id for result in summary.failed):
         fail_dead_runs(instance)
     print_summary(summary, console)
+    if summary.counts.rejected:
+        console.print("`bookpipe rejections` lists every rejected row.")
     return summary
 
 
@@ -145,5 +147,3 @@ def print_summary(summary: LoadSummary, console: Console) -> None:
         )
     if summary.stopping:
         console.print("Stopped. What is loaded is complete; run the same command again to go on.")
-    if c.rejected:
-        console.print("`bookpipe rejections` lists every rejected row.")

@@ -1,6 +1,8 @@
 """A long run shows that it is alive, and how far it is."""
 
+import threading
 import time
+from types import TracebackType
 
 import dagster as dg
 
@@ -10,7 +12,10 @@ HEARTBEAT_S = 5.0
 
 
 class Heartbeat:
-    """Progress as the UI and `bookpipe status` show it: a line in the run's log and a tag, every few seconds."""
+    """Progress as the UI and `bookpipe status` show it: a line in the run's log and a tag, every few seconds.
+
+    As a context manager it also tells when nothing advances for long: the run is slow, not dead.
+    """
 
     def __init__(self, context: dg.OpExecutionContext, counted: str, total: int | None = None) -> None:
         """`counted` is the step whose rows are told, besides "bytes"; `total` how many there are, when it is known."""
@@ -20,16 +25,39 @@ class Heartbeat:
         self.started = self.told = time.monotonic()
         self.done: dict[str, tuple[int, int | None]] = {}
         self.first: dict[str, int] = {}  # a resumed shard begins far in
+        self._telling = threading.Lock()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> "Heartbeat":
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:  # fmt: skip
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._ended.wait(HEARTBEAT_S):
+            self._tell()
 
     def advance(self, step: str, done: int, total: int | None) -> None:
         self.first.setdefault(step, done)
         self.done[step] = (done, total)
-        now = time.monotonic()
-        if now - self.told >= HEARTBEAT_S:
-            self.told = now
-            text = self.text(now - self.started)
-            self.context.log.info(text)
-            self.context.instance.add_run_tags(self.context.run_id, {PROGRESS_TAG: text})
+        self._tell()
+
+    def _tell(self) -> None:
+        with self._telling:
+            now = time.monotonic()
+            if now - self.told >= HEARTBEAT_S:
+                self.told = now
+                text = self.text(now - self.started)
+                self.context.log.info(text)
+                self.context.instance.add_run_tags(self.context.run_id, {PROGRESS_TAG: text})
 
     def text(self, seconds: float) -> str:
         """Rows, bytes, rate and what is left."""

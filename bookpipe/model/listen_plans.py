@@ -1,4 +1,4 @@
-"""What a Koito database has that a chunk of listens can touch (KoitoImage), and what the chunk makes of it (ListenPlan).
+"""What a Koito database has that a chunk of listens can touch (KoitoImage), and what it makes of it (ListenPlan).
 
 References to rows that do not exist yet are negative: -1 is the first new artist (release, track) of the plan, -2 the
 second. The target turns them into ids when it has its write lock, in the order of the plan, so that an empty database
@@ -123,7 +123,7 @@ class ArtistLink:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """What a digest was resolved to, for the lookup cache. `seconds`: up to three of its listens (seconds since 1970)."""
+    """What a digest was resolved to, for the lookup cache. `seconds`: up to three of its listens, since 1970."""
 
     digest: bytes
     artist: int  # the first one

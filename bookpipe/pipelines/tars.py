@@ -26,6 +26,7 @@ from bookpipe.pipelines.shard_rows import ChunkHasher, FindMembers, HashedChunk
 from bookpipe.resolve.books import Batch, BookOptions
 from bookpipe.runtime.progress import NoProgress, Progress
 from bookpipe.runtime.state import State
+from bookpipe.runtime.stopping import check_stop
 from bookpipe.sources.ebook_metadata import PdfReader
 from bookpipe.sources.shard_chunks import Chunk, Resume
 from bookpipe.sources.tar_chunks import MAX_IN_MEMORY, read_chunks, walk
@@ -161,7 +162,7 @@ def load_shard(
     default as many as there are processors. Progress is told as steps "members" and "bytes" of the shard on disk,
     behind every chunk and with those of earlier attempts.
     DamagedShardError when the archive is damaged, after everything else of it is loaded; ConfigError when it cannot
-    be opened; TransientError when it changes or goes away.
+    be opened; TransientError when it changes or goes away; StoppedError behind a chunk when a stop was requested.
     """
     started = time.perf_counter()
     result = ShardResult()
@@ -356,6 +357,8 @@ class _Load:
                 progress.advance("members", members, None)
                 progress.advance("bytes", prepared.chunk.done, prepared.chunk.total)
                 del prepared, loaded
+                if following is not None:
+                    check_stop(f"{members:,} members of the shard are done.")
                 prepared = following.result() if following is not None else None
 
     def _prepare(self, chunks: Iterator[Chunk], hasher: ChunkHasher) -> _Prepared | None:

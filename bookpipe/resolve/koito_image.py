@@ -41,6 +41,7 @@ class KoitoIndex:
         self._artist_of_name: dict[str, int] = {}
         self._artist_aliases: dict[int, list[str]] = {}
         self._folded: dict[int, frozenset[str]] = {}
+        self._known_artists = 0  # new ones that the listens before have made
         for artist, alias in image.artist_aliases:
             self._artist_of_name.setdefault(alias, artist)
             self._artist_aliases.setdefault(artist, []).append(alias)
@@ -76,8 +77,15 @@ class KoitoIndex:
         """The artist that has this alias, primary or not."""
         return self._artist_of_name.get(name)
 
+    def start_listen(self) -> None:
+        """Artists that are made from now on are new to the listen."""
+        self._known_artists = len(self._artist_images)
+
     def folded_aliases(self, artist: int) -> frozenset[str]:
-        """The aliases of an artist, without regard to case, as Koito reads them: also in parts on SQLite."""
+        """The aliases of an artist, without regard to case, as Koito reads them: on SQLite also in parts, unless the
+        artist is new to the listen and was not read."""
+        if -artist > self._known_artists:
+            return frozenset(map(fold_name, self._artist_aliases[artist]))
         folded = self._folded.get(artist)
         if folded is None:
             aliases = self._artist_aliases.get(artist, [])

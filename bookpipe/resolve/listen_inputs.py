@@ -159,7 +159,8 @@ def _fault(said: Said, names: tuple[str, ...], credits: tuple[str, ...], *, expo
             return Reason.EMPTY_TITLE, "the title of the track is blank"
         if not names:
             return fault_of_artists("the record lists no artist")
-    if not all(names) or not all(credits):
+    unread = max(len(names), len(said.artist_mbids)) <= len(credits)  # Koito makes do with the credits
+    if not (all(credits) and (unread or all(names))):
         return fault_of_artists(f"one of the artists {[*said.artist_names, *said.credit_names]!r} has no name")
     return None
 

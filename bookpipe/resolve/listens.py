@@ -189,6 +189,7 @@ class _SubmittedListens:
 
     def _artists(self, listen: ListenInput) -> list[int]:
         """The artists of a listen, each once. Koito counts repeats when it goes from one step to the next."""
+        self._index.start_listen()
         seen: set[str | None] = set()
         result = self._by_credits(listen, seen) if listen.credit_names else []
         if len(listen.said.artist_mbids) > len(result):

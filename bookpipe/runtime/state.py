@@ -129,7 +129,8 @@ class State:
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
-                connection.execute("ROLLBACK")
+                if connection.in_transaction:  # SQLite itself rolls back when the disk is full
+                    connection.execute("ROLLBACK")
                 raise
 
     def load_digests(self, scope: str) -> dict[bytes, Digest]:

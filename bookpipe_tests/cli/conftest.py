@@ -7,11 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
+from bookpipe.cli import main
 from bookpipe_tests.defs.conftest import home, instance, sample_library, setup
 from bookpipe_tests.defs.music_setups import archiving, sample_exports, sample_music, scrobbling
 
 __all__ = [
+    "Invoke",
     "Run",
     "archiving",
     "home",
@@ -26,6 +29,7 @@ __all__ = [
 
 BIN = Path(sys.executable).parent
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Invoke = Callable[..., Result]
 
 
 @pytest.fixture
@@ -47,3 +51,21 @@ def run_command(home: Path, tmp_path: Path) -> Run:
         return done
 
     return run
+
+
+@pytest.fixture
+def bookpipe(home: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
+    """Run a `bookpipe` command in this process, which saves seconds of imports."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def invoke(*arguments: str, code: int = 0) -> Result:
+        done = CliRunner().invoke(main, arguments)
+        assert done.exit_code == code, done.output
+        return done
+
+    return invoke
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    """Modification time and size of everything in a folder."""
+    return {str(p): (p.lstat().st_mtime_ns, p.lstat().st_size) for p in folder.rglob("*")}

@@ -13,7 +13,7 @@ import pytest
 
 from bookpipe.defs.partitions import books_key
 from bookpipe.demo.embedded_server import delete_server
-from bookpipe_tests.cli.conftest import BIN, Run
+from bookpipe_tests.cli.conftest import BIN, Run, snapshot
 from bookpipe_tests.defs.conftest import Setup
 
 
@@ -69,10 +69,6 @@ def test_undo_takes_back_what_a_partition_made(setup: Setup, run_command: Run) -
     assert not list((setup.data / "books").iterdir())
     run_command("bookpipe", "load", "calibre", "--partition", key)
     assert setup.count("ebook") == books
-
-
-def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
-    return {str(p): (p.lstat().st_mtime_ns, p.lstat().st_size) for p in folder.rglob("*")}
 
 
 def test_a_dry_run_tells_what_a_load_does_and_writes_nothing(setup: Setup, run_command: Run) -> None:

@@ -1,11 +1,15 @@
 """Small tars to load, and what a load of them is compared with."""
 
+import gzip
 import io
+import lzma
 import os
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+import zstandard
 
 from bookpipe.demo.ebook_files import BookText, make_epub
 from bookpipe.pipelines.tars import Limits, ShardResult, load_shard
@@ -16,6 +20,11 @@ from bookpipe_tests.targets.shelf import Shelf
 
 Member = tuple[str, bytes] | tarfile.TarInfo
 SMALL = Limits(members=5)
+_PACKERS: dict[str, tuple[ShardKind, Callable[[bytes], bytes]]] = {
+    "gz": ("tar.gz", gzip.compress),
+    "xz": ("tar.xz", lzma.compress),
+    "zst": ("tar.zst", zstandard.ZstdCompressor().compress),
+}
 
 
 def book(number: int, *, authors: Sequence[str] | None = None, pad_to: int = 0) -> bytes:
@@ -52,13 +61,9 @@ def make_shard(path: Path, members: Iterable[Member], *, cut: int | None = None)
             info = tarfile.TarInfo(member[0])
             info.size = len(member[1])
             archive.addfile(info, io.BytesIO(member[1]))
-    data = buffer.getvalue()[:cut]
-    if path.suffix == ".gz":
-        import gzip  # noqa: PLC0415
-
-        data = gzip.compress(data)
-    path.write_bytes(data)
-    kind: ShardKind = "tar.gz" if path.suffix == ".gz" else "tar"
+    packed = path.suffix.removeprefix(".")
+    kind, pack = _PACKERS.get(packed, ("tar", bytes))
+    path.write_bytes(pack(buffer.getvalue()[:cut]))
     return Shard(path.name.partition(".")[0], path, kind)
 
 

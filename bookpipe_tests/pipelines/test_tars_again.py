@@ -16,6 +16,7 @@ from bookpipe.model.errors import BookpipeError, ConfigError, TransientError
 from bookpipe.model.rejections import Reason
 from bookpipe.pipelines import tars
 from bookpipe.pipelines.tars import DamagedShardError, Limits
+from bookpipe.runtime import stopping
 from bookpipe.runtime.state import State
 from bookpipe.sources.tar_shards import Shard
 from bookpipe.targets.mybookshelf2.undo import undo_partition
@@ -88,6 +89,26 @@ def test_a_stopped_load_goes_on_where_it_was(
     assert [reason for *_, reason, _ in state.list_rejections()] == [Reason.EMPTY_FILE.value]
     load(another_shelf, shard)
     assert_same(shelf, another_shelf)
+
+
+def test_a_load_that_is_asked_to_stop_ends_behind_its_chunk(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requested = threading.Event()
+    monkeypatch.setattr(stopping, "stop_requested", requested)
+    shard = make_shard(tmp_path / "1.tar", numbered(TWENTY))
+
+    class Asking:
+        def advance(self, step: str, done: int, total: int | None) -> None:
+            requested.set()
+
+    with pytest.raises(stopping.StoppedError, match="5 members"):
+        load(shelf, shard, progress=Asking())
+    assert shelf.one("SELECT count(*) FROM source") == 5
+    requested.clear()
+    rest = load(shelf, shard, limits=Limits())
+    assert (rest.members, rest.counts) == (15, CLEAN)
+    assert load(shelf, make_shard(tmp_path / "2.tar", [("1", book(50))]), progress=Asking()).counts.inserted == 1
 
 
 def test_other_chunks_than_before_do_not_matter(shelf: Shelf, another_shelf: Shelf, tmp_path: Path) -> None:

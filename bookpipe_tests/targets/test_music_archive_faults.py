@@ -308,6 +308,16 @@ def test_a_disk_that_stays_full_ends_the_batch(up: Uploads) -> None:
     assert up.ledger.count()["created"] == 3
 
 
+def test_a_server_that_hangs_ends_the_batch(up: Uploads) -> None:
+    up.options.update(answer_timeout=0.1, outage=0.1, settle=0.1)
+    names = up.many(10, 500)
+    up.archive.faults.add(Fault(making(up), Action.HOLD, nth=4, times=None))
+    with pytest.raises(TransientError, match="files one after the other"):
+        up.upload(names, concurrency_cap=4)
+    assert_clean(up)
+    assert up.ledger.count()["created"] == 3
+
+
 def test_a_full_disk_that_is_cleared_is_forgotten_by_direct_uploads(direct: Uploads) -> None:
     names = direct.many(FILES, SIZE)
     direct.archive.faults.add(Fault("put", Action.DISK_FULL, nth=2, times=3))

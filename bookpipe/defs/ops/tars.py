@@ -55,16 +55,17 @@ def load_shard(context: dg.OpExecutionContext, configured: Configured, index: pa
         settings = configured.settings()
         seen = fingerprint(shard)  # as it is before it is read: what comes later is for another run
         try:
-            result = tars.load_shard(
-                configured.mybookshelf2(),
-                shard,
-                book_options(settings),
-                configured.state(),
-                partition=key,
-                run_id=context.run_id,
-                progress=Heartbeat(context, "members", index.column("members")[0].as_py()),
-                workers=settings.hash_threads,
-            )
+            with Heartbeat(context, "members", index.column("members")[0].as_py()) as progress:
+                result = tars.load_shard(
+                    configured.mybookshelf2(),
+                    shard,
+                    book_options(settings),
+                    configured.state(),
+                    partition=key,
+                    run_id=context.run_id,
+                    progress=progress,
+                    workers=settings.hash_threads,
+                )
         except tars.DamagedShardError as error:
             # The run fails, so there will be no materialization to tell what is loaded all the same.
             context.log_event(dg.AssetObservation(KEY, partition=key, metadata=_metadata(error.result, seen)))

@@ -78,6 +78,8 @@ def parse(record: Record) -> tuple[Any, ...]:
     artists = _artists(record)
     title, track_aliases = _aliases(track)
     album_title, album_aliases = _aliases(album)
+    if not all(map(trim, album_aliases)):
+        album_aliases = []  # Koito then keeps none of them, and goes on
     named = [_aliases(artist) for artist in artists]
     names = [name for name, _ in named]
     if not all(map(trim, names)):
@@ -94,9 +96,9 @@ def parse(record: Record) -> tuple[Any, ...]:
         mbid(album, "mbid"),
         whole_number(field(track, "duration")),
         optional_text(record, "client"),
-        track_aliases,
+        _not_blank(track_aliases),
         album_aliases,
-        [aliases for _, aliases in named],
+        [_not_blank(aliases) for _, aliases in named],
         [optional_text(artist, "image_url") for artist in artists],
         optional_text(album, "image_url"),
         field(album, "various_artists") is True,
@@ -114,7 +116,7 @@ def _artists(record: Record) -> list[Record]:
 
 
 def _aliases(entity: Record) -> tuple[str, list[str]]:
-    """(name: the first alias flagged as primary, else ""; all aliases that are not blank)."""
+    """(name: the first alias flagged as primary, else ""; all aliases)."""
     aliases = []
     primary = None
     for item in optional_objects(entity, "aliases"):
@@ -124,7 +126,10 @@ def _aliases(entity: Record) -> tuple[str, list[str]]:
         alias = checked(alias, "alias")
         if primary is None and field(item, "is_primary") is True:
             primary = alias
-        if trim(alias):
-            aliases.append(alias)
+        aliases.append(alias)
     check_count(aliases, "aliases")
     return primary or "", aliases
+
+
+def _not_blank(aliases: list[str]) -> list[str]:
+    return [alias for alias in aliases if trim(alias)]

@@ -2,7 +2,8 @@
 
 Its rows commit together with the rows they name. What a chunk made is named with foreign keys that delete along with
 Koito's own rows: SQLite gives the id of a deleted row to the next new one, and an undo must never take a stranger for
-what it once made. For the same reason a listen counts as a chunk's own only while its track is the one of then.
+what it once made. (When Koito merges artists it gives the links of one to the other, so these keys follow.) For the
+same reason a listen counts as a chunk's own only while its track is the one of then.
 
 The tables are bookpipe_load ... in SQLite, and bookpipe.load ... in PostgreSQL.
 """
@@ -34,8 +35,8 @@ CREATE INDEX IF NOT EXISTS {i}load_release_load ON {p}load_release (load_id);
 CREATE TABLE IF NOT EXISTS {p}load_link (
     artist_id integer NOT NULL, release_id integer NOT NULL, load_id bigint NOT NULL,
     PRIMARY KEY (artist_id, release_id, load_id),
-    FOREIGN KEY (artist_id, release_id) REFERENCES artist_releases (artist_id, release_id) ON DELETE CASCADE
-    ) {without_rowid};
+    FOREIGN KEY (artist_id, release_id) REFERENCES artist_releases (artist_id, release_id)
+        ON DELETE CASCADE ON UPDATE CASCADE) {without_rowid};
 CREATE INDEX IF NOT EXISTS {i}load_link_load ON {p}load_link (load_id);
 CREATE TABLE IF NOT EXISTS {p}load_track (
     track_id integer NOT NULL REFERENCES tracks (id) ON DELETE CASCADE, load_id bigint NOT NULL,

@@ -19,6 +19,7 @@ from bookpipe.targets.music_archive.window import Window
 
 ATTEMPTS = 5  # of one file that may go wrong before it is left to the next run
 FILES_IN_TROUBLE = 10  # different ones beyond a full window, and none in between that works: it is not the files
+FILES_WITHOUT_ANSWER = 3  # different ones are enough when they take so long that two of them must have timed out
 LONGEST_BACKOFF_S = 8.0
 LONGEST_REQUEST_TO_WAIT_S = 600.0  # a server that asks for more is asked again by the next run
 POLL_S = 0.1  # how often a stop is looked for
@@ -58,6 +59,7 @@ class Schedule:
     _done: "queue.SimpleQueue[tuple[Task, Future[Ended | Again]]]" = field(default_factory=queue.SimpleQueue)
     _tie: "count[int]" = field(default_factory=count)
     _troubled: set[int] = field(default_factory=set)
+    _trouble_began: float = 0.0
     _paused_until: float = 0.0
     _outage_began: float | None = None
     _outages: int = 0
@@ -140,9 +142,10 @@ class Schedule:
             return
         job = task.job
         job.attempts += 1
+        if not self._troubled:
+            self._trouble_began = now
         self._troubled.add(id(job))
-        # A restart cuts a whole window of them at once.
-        if len(self._troubled) >= FILES_IN_TROUBLE + self.window.cap:
+        if self._is_servers(now):
             raise TransientError(
                 f"{len(self._troubled)} files one after the other could not be uploaded; the last one: {result.why}"
             )
@@ -150,6 +153,14 @@ class Schedule:
             self._end(task, Ended("rejected", Reason.UPLOAD_FAILED, result.why), full=False)
             return
         self._put(task, now + max(result.after, self._backoff(job.attempts)))
+
+    def _is_servers(self, now: float) -> bool:
+        """Whether the trouble is the server's and not that of some files."""
+        # A restart cuts a whole window of them at once.
+        if len(self._troubled) >= FILES_IN_TROUBLE + self.window.cap:
+            return True
+        hung = self.server.outage + 2 * self.server.answer_timeout
+        return len(self._troubled) >= FILES_WITHOUT_ANSWER and now - self._trouble_began > hung
 
     def _note_outage(self, now: float, result: Again) -> None:
         if self._outage_began is None:

@@ -319,7 +319,7 @@ def test_workers_end_when_the_one_who_asks_is_killed(tmp_path: Path) -> None:
 
 # -- workers in which something else is wrong ---------------------------------------------------------------------
 
-_PDFIUM = """
+PDFIUM = """
 class PdfiumError(RuntimeError):
     err_code = 3
 class PdfDocument:
@@ -359,7 +359,7 @@ def broken_pdfium(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_a_file_that_breaks_the_library_is_unreadable(broken_pdfium: Path, body: str, detail: str) -> None:
-    broken_pdfium.write_text(_PDFIUM.format(body=f"if file.seek(0, 2) == 7:\n            {body}"))
+    broken_pdfium.write_text(PDFIUM.format(body=f"if file.seek(0, 2) == 7:\n            {body}"))
     with PdfReader(time_limit_s=1.0) as reader:
         for _ in range(2):
             found = reader.read(7, CountingSource(b"hostile").read_at)
@@ -386,7 +386,7 @@ def test_a_library_that_is_missing_is_an_error_of_the_installation(broken_pdfium
 
 
 def test_a_worker_whose_parent_is_gone_does_not_hang_for_ever(broken_pdfium: Path) -> None:
-    broken_pdfium.write_text(_PDFIUM.format(body="while True: pass"))
+    broken_pdfium.write_text(PDFIUM.format(body="while True: pass"))
     ours, theirs = socket.socketpair()
     with ours, theirs:
         program = f"import sys; sys.path[:] = {sys.path!r}; import {_WORKER} as w; w.main({theirs.fileno()}, 1)"

@@ -161,6 +161,14 @@ def test_a_rename_is_followed(music: Music, kind: str) -> None:
     assert len(music.sql("SELECT id FROM tracks")) == 2
 
 
+def test_a_rename_is_not_followed_from_one_chunk_of_an_export_to_another(music: Music) -> None:
+    """An import is as if it were one run, and rules have no memory."""
+    two_tracks(music)
+    music.user.rename("track", 1, "New name")
+    assert music.look_up([NEW], first=5).followed == {}
+    assert list(music.look_up([NEW], first=4).followed.values()) == [1]
+
+
 def test_a_renamed_artist_is_found_by_the_rules_already(music: Music) -> None:
     two_tracks(music)
     music.user.rename("artist", 1, "New name")

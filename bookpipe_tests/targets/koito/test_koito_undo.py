@@ -102,6 +102,15 @@ def test_links_to_albums_of_others_are_taken_off(music: Music) -> None:
     assert music.everything() == before
 
 
+def test_an_artist_whom_we_added_to_an_album_of_others_can_be_merged(music: Music) -> None:
+    music.load([listen("B", "t1", "Hits", START), listen("C", "u", "R", START)], "e1", partition="one")
+    music.load([listen("B", "t2", "Hits", START + 1, artist_names=["B", "New"])], "e2", partition="two")
+    music.user.merge_artists(music.id_of("artist", "New"), music.id_of("artist", "C"))
+    assert music.one("SELECT count(*) FROM artist_releases") == 3
+    assert music.undo("two").listens == 1
+    assert music.one("SELECT count(*) FROM artist_releases") == 2
+
+
 def test_listens_that_the_user_moved_stay_where_they_are(music: Music) -> None:
     music.load([listen("A", "Song!", "R", START)], "e1", partition="one")
     music.load([listen("A", "Song", "R", START + n) for n in (1, 2)], "e2", partition="two")
