@@ -106,9 +106,11 @@ def dry_run_audio(limit: int | None, partitions: Sequence[str], console: Console
     the archive."""
     settings = Settings.load()
     root, archive = require(settings, "music_dir"), music_archive(settings)
-    state = State(settings.state_path, read_only=True)
-    ledger = UploadLedger(state, archive.url)
-    batches = AudioBatches(state)
+
+    def state() -> State:  # one for each that keeps tables in it: a state file need not have all of them yet
+        return State(settings.state_path, read_only=True)
+
+    ledger, batches, digests = UploadLedger(state(), archive.url), AudioBatches(state()), state()
     keys = batches.keys()
     known = {key: batches.paths(key) for key in keys}
     if unknown := [key for key in partitions if key not in known]:
@@ -122,7 +124,7 @@ def dry_run_audio(limit: int | None, partitions: Sequence[str], console: Console
     planned: set[Content] = set()
     to_send, expected = 0, dict[str, int]()
     for key, paths in track(work, "hashing", console=console, transient=True):
-        rows = songs.read_songs(root, paths, state, key, threads=settings.hash_threads)
+        rows = songs.read_songs(root, paths, digests, key, threads=settings.hash_threads)
         plan = songs.plan_dry(rows, ledger, planned, skip_likely_refused=settings.skip_likely_refused)
         summary.counts += plan.counts
         summary.done += 1

@@ -3,11 +3,13 @@
 Starting a run from nothing costs seconds of imports; here they are paid once for all workers.
 """
 
+import multiprocessing
 import os
 import signal
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -16,7 +18,7 @@ from pathlib import Path
 import dagster as dg
 
 from bookpipe.definitions import defs
-from bookpipe.defs.pipelines import PIPELINES
+from bookpipe.defs.pipelines import PIPELINES, Pipeline
 from bookpipe.defs.progress import materialized_numbers
 from bookpipe.model.counts import LoadCounts
 from bookpipe.runtime.stopping import stop_requested
@@ -42,12 +44,19 @@ def work(pipe: Connection, pipeline_name: str, environment: Mapping[str, str]) -
     `environment` is that of the command: a forked worker has that of the time when its server was started.
     """
     os.environ.update(environment)
-    # The parent decides what an interrupt means. It sends TERM when no more is wanted: a partition that takes seconds
-    # is finished, a longer one ends in good order where it is.
+    # The parent decides what an interrupt means: Ctrl-C is for its process group only, not for us or for what Dagster
+    # starts. It sends TERM when no more is wanted: a partition that takes seconds is finished, a longer one ends in
+    # good order where it is.
+    os.setpgrp()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda _number, _frame: stop_requested.set())
     _die_with_parent()
-    pipeline = PIPELINES[pipeline_name]
+    # In the main thread Dagster would take over the signals, and break off a step in its middle only to retry it.
+    with ThreadPoolExecutor(1, "partitions") as thread:
+        thread.submit(_run_partitions, pipe, PIPELINES[pipeline_name]).result()
+
+
+def _run_partitions(pipe: Connection, pipeline: Pipeline) -> None:
     job = defs.resolve_job_def(pipeline.job_name)
     with dg.DagsterInstance.get() as instance, _databases_held_open(Path(instance.root_directory)):
         pipe.send("ready")
@@ -71,13 +80,13 @@ def _databases_held_open(home: Path) -> Iterator[None]:
 
 
 def _die_with_parent() -> None:
-    """A killed command leaves no workers behind: their runs would look alive."""
-    parent = os.getppid()
+    """A killed command leaves no workers behind: their runs would look alive, and some go on for hours."""
+    parent = multiprocessing.parent_process()  # the command; the system's idea of a parent is the fork server
+    if parent is None:
+        return
 
     def watch() -> None:
-        tick = threading.Event()
-        while os.getppid() == parent:
-            tick.wait(1.0)
+        parent.join()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

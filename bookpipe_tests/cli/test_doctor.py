@@ -51,8 +51,9 @@ def _shown(findings: dict[str, Finding], width: int = 200) -> str:
 
 def test_a_configured_and_healthy_installation_has_nothing_wrong(environment: dict[str, str]) -> None:
     found = _findings(environment)
-    assert [f for f in found.values() if f.ok is not True] == []
-    assert {subject.partition(":")[0] for subject in found} == {"bookpipe", "Calibre", "MyBookshelf2"}
+    others = {"Scrobbles", "Koito", "Music", "Music archive"}
+    assert {subject for subject, f in found.items() if f.ok is not True} == others
+    assert {subject.partition(":")[0] for subject in found} == {"bookpipe", "Calibre", "MyBookshelf2", *others}
     assert "for 1 books" in found["MyBookshelf2: free space"].detail
     assert "Nothing is wrong." in _shown(found)
     assert not Path(environment["DAGSTER_HOME"]).exists()
@@ -64,7 +65,18 @@ def test_nothing_configured_is_nothing_wrong_and_names_the_settings(tmp_path: Pa
         "bookpipe: state": True,
         "Calibre": None,
         "MyBookshelf2": None,
+        "Scrobbles": None,
+        "Koito": None,
+        "Music": None,
+        "Music archive": None,
     }
+    for subject, name in (
+        ("Scrobbles", "BOOKPIPE_SCROBBLE_DIR"),
+        ("Koito", "BOOKPIPE_KOITO_URL"),
+        ("Music", "BOOKPIPE_MUSIC_DIR"),
+        ("Music archive", "BOOKPIPE_ARCHIVE_PASSWORD"),
+    ):
+        assert f"set {name}" in found[subject].remedy
     assert "set BOOKPIPE_CALIBRE_LIBRARY" in found["Calibre"].remedy
     for name in ("BOOKPIPE_MYBOOKSHELF2_URL", "BOOKPIPE_MYBOOKSHELF2_DATA_DIR"):
         assert f"set {name}" in found["MyBookshelf2"].remedy

@@ -182,6 +182,7 @@ def test_two_listens_of_a_track_in_one_second_are_one() -> None:
         ({"credit_names": ["A"], "credit_mbids": [A1], "artist_names": ["B"]}, ["A"]),
         ({"credit_names": ["A", "B"], "credit_mbids": [A1, A2], "artist_mbids": [A1]}, ["A", "B"]),
         ({"credit_names": ["A"], "credit_mbids": [A1], "artist_mbids": [A1, A1]}, ["A"]),
+        ({"credit_names": ["A"], "credit_mbids": [A1], "artist_mbids": [A1], "artist_names": [""]}, ["A"]),  # not read
         # An MBID more than the mapping has, and unknown: names are added, also those of the mapping, which count once
         (
             {"credit_names": ["A"], "credit_mbids": [A1], "artist_names": ["A", "B"], "artist_mbids": [A1, A2]},
@@ -260,6 +261,12 @@ def test_a_new_artist_gets_the_mbid_it_is_given_later() -> None:
 @pytest.mark.parametrize(("joint", "artists"), [("||", ["1"]), (None, ["1", "b"])])
 def test_an_alias_counts_as_its_parts_where_koito_joins_aliases(joint: str | None, artists: list[str]) -> None:
     assert artists_of(listen_row(artist_names=["A||B", "b"]), known((1, "A||B", None), joint=joint)) == artists
+
+
+def test_a_name_counts_as_its_parts_only_after_the_listen_that_brought_it() -> None:
+    rows = at_own_seconds([listen_row(artist_names=["A||B", "b"])] * 2)
+    plan = resolve([rows[0], rows[1] | {"title": "t"}], KoitoImage(alias_joint="||"))
+    assert [artists for artists, _, _ in described(plan)] == [["A||B", "b"], ["A||B"]]
 
 
 def test_an_artist_is_found_by_any_alias_and_the_first_row_wins() -> None:

@@ -52,6 +52,7 @@ def split_artists(artists: list[str]) -> tuple[str, list[str]]:
     """Koito's (artist string, names) of Maloja's artists.
 
     The first entry with a bullet moves to the front; all are split at bullets, and repeats go, whatever their case.
+    (Koito itself loses that entry, and the main artist with it, when others stand behind it: the next one moves.)
     UnusableError for a blank name, which Koito takes for an error.
     """
     if not artists:

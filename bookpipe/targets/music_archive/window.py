@@ -8,18 +8,18 @@ caller brings the clock.
 
 from dataclasses import dataclass, field
 
-START = 3  # a Rails server has three threads unless somebody changed it
-_LADDER = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+START = 2  # of a server with one thread, and one with three, neither is hurt much while nothing is known
+_LADDER = (1, 2, 3, 4, 6, 8, 10, 12, 16, 24, 32, 48, 64, 96, 128)
 
-FILE_COST = 256 * 1024  # bytes: what a file costs on top of its own, so that small and large ones can be added up
+FILE_COST = 1024 * 1024  # bytes: what a file costs on top of its own, so that small and large ones can be added up
 ROUND_FILES = 4  # times the size: files of a round
 START_FILES = 2  # the same as long as it doubles: the climb has to be short, and what it looks for is large
-ROUND_S = 0.5  # seconds a round takes at least
+FEWEST_FILES = 4  # of any round
+ROUND_S = 0.3  # seconds a round takes at least
 GAIN = 1.06  # a larger window has to be this much faster
 DOUBLED = 1.25  # twice the window has to be this much faster to be doubled again
 LOSS = 1.02  # a smaller one has to be this much faster, too: noise must not shrink it
-FIRST_HOLD = 4  # rounds between one look at the neighbours and the next, at first
-LAST_HOLD = 32
+LONGEST_HOLD = 32  # rounds between one look at a neighbour and the next: from 1 on it doubles with each in vain
 
 
 @dataclass
@@ -33,10 +33,9 @@ class Window:
     _home: int = field(init=False, repr=False)  # the best size so far; `_at` is elsewhere while a neighbour is tried
     _speeds: dict[int, float] = field(init=False, repr=False, default_factory=dict)
     _rounds: int = field(init=False, repr=False, default=0)  # at home, since the last trial
-    _hold: int = field(init=False, repr=False, default=0)
+    _hold: int = field(init=False, repr=False, default=1)  # of these rounds before a neighbour is tried
     _up_next: bool = field(init=False, repr=False, default=True)
     _began: float | None = field(init=False, repr=False, default=None)
-    _last: float = field(init=False, repr=False, default=0.0)
     _files: int = field(init=False, repr=False, default=0)
     _work: int = field(init=False, repr=False, default=0)
     _doubling: bool = field(init=False, repr=False, default=True)
@@ -62,8 +61,8 @@ class Window:
             return
         self._files += 1
         self._work += size + FILE_COST
-        files = START_FILES if self._doubling else ROUND_FILES
-        if self._files >= files * self.size and now - self._began >= ROUND_S:
+        files = max(FEWEST_FILES, (START_FILES if self._doubling else ROUND_FILES) * self.size)
+        if self._files >= files and now - self._began >= ROUND_S:
             speed = self._work / (now - self._began)
             self._begin(now)
             self._decide(speed)
@@ -111,7 +110,7 @@ class Window:
         if not better:
             self._at = self._home
             self._rounds = 0
-            self._hold = min(LAST_HOLD, max(FIRST_HOLD, 2 * self._hold))
+            self._hold = min(LONGEST_HOLD, 2 * self._hold)
             return
         up = self._at > self._home
         self._move_home(self._at)
@@ -120,7 +119,7 @@ class Window:
 
     def _move_home(self, to: int) -> None:
         self._at = self._home = to
-        self._rounds, self._hold, self._up_next = 0, FIRST_HOLD, True
+        self._rounds, self._hold, self._up_next = 0, 1, True
 
     def _try_neighbour(self) -> None:
         up, self._up_next = self._up_next, not self._up_next

@@ -121,6 +121,12 @@ def test_blank_and_malformed_aliases_are_left_out(tmp_path: Path) -> None:
     assert row["reason"] == "empty_title"  # the first alias flagged as primary is blank
 
 
+@pytest.mark.parametrize("aliases", [[alias("R"), alias("R2", False), alias(" ", False)], [alias(" "), alias("R2", 0)]])
+def test_of_an_albums_aliases_koito_keeps_none_when_one_is_blank(tmp_path: Path, aliases: list[Any]) -> None:
+    [row] = read_json(tmp_path, "k.json", export(listen(album={"aliases": aliases})))
+    assert only(row, "album", "album_aliases") == (aliases[0]["alias"], [])
+
+
 @pytest.mark.parametrize("version", ["2", 1, None, "", [1], "1.0"])
 def test_an_unknown_version_is_refused(tmp_path: Path, version: Any) -> None:
     with pytest.raises(TerminalError, match="version"):
