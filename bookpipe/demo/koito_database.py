@@ -7,12 +7,12 @@ import sqlite3
 from contextlib import closing
 from importlib import resources
 from pathlib import Path
-from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
+from bookpipe.demo.database_owner import ensure_role, owner_url
 from bookpipe.model.errors import ConfigError, UnreachableError
 
 # One lock for all databases of a server: CREATE ROLE and CREATE DATABASE have no "if not exists" that is safe at once.
@@ -72,7 +72,7 @@ def create_koito_postgres(
     try:
         with psycopg.connect(superuser_url, autocommit=True) as server:
             server.execute("SELECT pg_advisory_lock(%s)", (_SETUP_LOCK,))
-            _ensure_role(server, owner, password)
+            ensure_role(server, owner, password)
             name = sql.Identifier(database)
             if fresh:
                 server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
@@ -84,17 +84,9 @@ def create_koito_postgres(
                 )
             with psycopg.connect(make_conninfo(superuser_url, dbname=database)) as connection:
                 _ensure_tables(connection, owner)
-            return _owner_url(server, superuser_url, database, owner, password)
+            return owner_url(server, superuser_url, database, owner, password)
     except psycopg.OperationalError as error:
         raise UnreachableError(f"cannot set up {database}: {error}; is the PostgreSQL server running?") from error
-
-
-def _ensure_role(server: psycopg.Connection, owner: str, password: str) -> None:
-    found = server.execute("SELECT rolsuper FROM pg_roles WHERE rolname = %s", (owner,)).fetchone()
-    if found is not None and found[0]:
-        raise ConfigError(f"the role {owner} is a superuser: choose another name for Koito's")
-    verb = sql.SQL("CREATE" if found is None else "ALTER")
-    server.execute(sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(verb, sql.Identifier(owner), sql.Literal(password)))
 
 
 def _ensure_tables(connection: psycopg.Connection, owner: str) -> None:
@@ -116,17 +108,3 @@ def _ensure_tables(connection: psycopg.Connection, owner: str) -> None:
                     sql.Identifier(index), sql.Identifier(table)
                 )
             )
-
-
-def _owner_url(server: psycopg.Connection, superuser_url: str, database: str, owner: str, password: str) -> str:
-    """Over TCP where the server listens, so that the password counts."""
-    given = conninfo_to_dict(superuser_url)
-    host, port = str(given.get("host") or server.info.host), server.info.port
-    credentials = f"{quote(owner, safe='')}:{quote(password, safe='')}"
-    path = quote(database, safe="")
-    if not host.startswith("/"):
-        return f"postgresql://{credentials}@{host}:{port}/{path}"
-    listening = server.execute("SHOW listen_addresses").fetchone()
-    if listening is not None and listening[0]:
-        return f"postgresql://{credentials}@127.0.0.1:{port}/{path}"
-    return f"postgresql://{credentials}@/{path}?host={quote(host, safe='')}&port={port}"

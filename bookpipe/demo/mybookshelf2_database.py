@@ -6,13 +6,13 @@ mybookshelf2_seed.sql. The role is no superuser: it may disable its own triggers
 """
 
 from importlib import resources
-from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
-from bookpipe.model.errors import ConfigError, UnreachableError
+from bookpipe.demo.database_owner import ensure_role, owner_url
+from bookpipe.model.errors import UnreachableError
 
 # One lock for all databases of a server: CREATE ROLE and CREATE DATABASE have no "if not exists" that is safe at once.
 _SETUP_LOCK = 0x626F6F6B
@@ -36,24 +36,16 @@ def create_mybookshelf2(
     try:
         with psycopg.connect(superuser_url, autocommit=True) as server:
             server.execute("SELECT pg_advisory_lock(%s)", (_SETUP_LOCK,))
-            _ensure_role(server, owner, password)
+            ensure_role(server, owner, password)
             if fresh:
                 server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database)))
             _ensure_database(server, database, owner)
             with psycopg.connect(make_conninfo(superuser_url, dbname=database)) as connection:
                 _ensure_text_search(connection, owner)
                 _ensure_tables(connection, owner)
-            return _owner_url(server, superuser_url, database, owner, password)
+            return owner_url(server, superuser_url, database, owner, password)
     except psycopg.OperationalError as error:
         raise UnreachableError(f"cannot set up {database}: {error}; is the PostgreSQL server running?") from error
-
-
-def _ensure_role(server: psycopg.Connection, owner: str, password: str) -> None:
-    found = server.execute("SELECT rolsuper FROM pg_roles WHERE rolname = %s", (owner,)).fetchone()
-    if found is not None and found[0]:
-        raise ConfigError(f"the role {owner} is a superuser, MyBookshelf2's is not: choose another name")
-    verb = sql.SQL("CREATE" if found is None else "ALTER")
-    server.execute(sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(verb, sql.Identifier(owner), sql.Literal(password)))
 
 
 def _ensure_database(server: psycopg.Connection, database: str, owner: str) -> None:
@@ -86,16 +78,3 @@ def _ensure_tables(connection: psycopg.Connection, owner: str) -> None:
     connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(owner)))
     for script in ("mybookshelf2_schema.sql", "mybookshelf2_seed.sql"):
         connection.execute((resources.files("bookpipe.demo") / script).read_bytes())
-
-
-def _owner_url(server: psycopg.Connection, superuser_url: str, database: str, owner: str, password: str) -> str:
-    given = conninfo_to_dict(superuser_url)
-    host, port = str(given.get("host") or server.info.host), server.info.port
-    credentials = f"{quote(owner, safe='')}:{quote(password, safe='')}"
-    path = quote(database, safe="")
-    if not host.startswith("/"):
-        return f"postgresql://{credentials}@{host}:{port}/{path}"
-    listening = server.execute("SHOW listen_addresses").fetchone()
-    if listening is not None and listening[0]:
-        return f"postgresql://{credentials}@127.0.0.1:{port}/{path}"
-    return f"postgresql://{credentials}@/{path}?host={quote(host, safe='')}&port={port}"
