@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS song_upload (
 CREATE TABLE IF NOT EXISTS song_alias (
     archive TEXT NOT NULL, md5 TEXT NOT NULL, size INTEGER NOT NULL, path BLOB NOT NULL,
     PRIMARY KEY (archive, md5, size, path)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS upload_window (archive TEXT PRIMARY KEY, size INTEGER NOT NULL);
 """
 
 
@@ -148,6 +149,16 @@ class UploadLedger:
             )
             return [path for (path,) in rows]
 
+    def window(self) -> int | None:
+        """How many uploads at a time were best for this archive when somebody last uploaded to it."""
+        with self.state.reading() as connection:
+            row = connection.execute("SELECT size FROM upload_window WHERE archive = ?", (self.archive,)).fetchone()
+            return None if row is None else int(row[0])
+
+    def keep_window(self, size: int) -> None:
+        with self.state.writing() as connection:
+            connection.execute("INSERT OR REPLACE INTO upload_window VALUES (?, ?)", (self.archive, size))
+
     def forget_refusals(self) -> int:
         """Let refused contents be sent again, for when the archive has learnt something; how many there were."""
         with self.state.writing() as connection:
@@ -175,14 +186,15 @@ class Uploader:
     def __init__(self, ledger: UploadLedger) -> None:
         self._state, self._archive = ledger.state, ledger.archive
         self.owner = secrets.token_hex(8)
-        with self._state.reading():  # makes the folder
-            pass
         self._path = _lock_path(self._state.path, self.owner)
-        try:
-            self._lock = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
-        except OSError as error:
-            raise _cannot_lock(self._path, error) from error
+        # In a transaction, as every look at a lock is: nobody sees a file that is not locked yet.
+        with self._state.writing() as connection:
+            _sweep(connection, self._state.path)
+            try:
+                self._lock = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                fcntl.flock(self._lock, fcntl.LOCK_EX)
+            except OSError as error:
+                raise _cannot_lock(self._path, error) from error
 
     def close(self) -> None:
         try:
@@ -209,9 +221,7 @@ class Uploader:
             if owner is not None and owner != self.owner:
                 if _is_alive(self._state.path, owner):
                     return None
-                _give_back(connection, owner)
-                with contextlib.suppress(OSError):
-                    os.unlink(_lock_path(self._state.path, owner))
+                _bury(connection, self._state.path, owner)
             connection.execute(
                 "UPDATE song_upload SET owner = ? WHERE archive = ? AND md5 = ? AND size = ?",
                 (self.owner, self._archive, *content),
@@ -291,6 +301,20 @@ def _give_back(connection: sqlite3.Connection, owner: str) -> None:
         "WHERE owner = ?",
         (owner,),
     )
+
+
+def _bury(connection: sqlite3.Connection, state: Path, owner: str) -> None:
+    _give_back(connection, owner)
+    with contextlib.suppress(OSError):
+        os.unlink(_lock_path(state, owner))
+
+
+def _sweep(connection: sqlite3.Connection, state: Path) -> None:
+    """Bury all uploaders that ended without a word."""
+    prefix = os.path.basename(_lock_path(state, ""))
+    for name in os.listdir(state.parent):
+        if name.startswith(prefix) and not _is_alive(state, owner := name.removeprefix(prefix)):
+            _bury(connection, state, owner)
 
 
 def _lock_path(state: Path, owner: str) -> str:

@@ -151,6 +151,14 @@ def test_refusals_are_remembered_until_somebody_forgets_them(ledger: UploadLedge
     assert ledger.load([SONG]) == {}
 
 
+def test_the_best_window_is_remembered_for_each_archive(ledger: UploadLedger) -> None:
+    assert ledger.window() is None
+    ledger.keep_window(3)
+    ledger.keep_window(6)
+    assert again(ledger).window() == 6
+    assert UploadLedger(ledger.state, "https://other.example.org").window() is None
+
+
 # Claims
 
 
@@ -238,6 +246,15 @@ def test_the_song_of_a_killed_process_is_unsure_and_free_at_once(ledger: UploadL
         process.wait()
         upload = uploader.claim(SONG)
         assert upload is not None and upload.state is UploadState.UNSURE
+    assert locks(ledger) == []
+
+
+def test_the_locks_of_the_dead_are_swept_away_by_the_next(ledger: UploadLedger) -> None:
+    ledger.count()
+    for owner in ("dead", "gone"):
+        Path(f"{ledger.state.path}.uploader-{owner}").touch()
+    with ledger.uploading() as first, ledger.uploading() as second:
+        assert sorted(locks(ledger)) == sorted(f"state.sqlite.uploader-{one.owner}" for one in (first, second))
     assert locks(ledger) == []
 
 

@@ -183,6 +183,13 @@ def test_another_clock_at_the_server_changes_nothing(
     names = up.many(FILES, SIZE)
     up.archive.faults.add(Fault(making(up), Action.CUT_AFTER, every=2, times=2))
     assert_all_there(up, names, up.upload(names))
+    # What another run left behind is asked for before anything else.
+    up.write("another.mp3")
+    up.archive.faults.add(Fault(making(up), Action.CUT_AFTER), Fault("songs", Action.ANSWER, status=403))
+    with pytest.raises(ConfigError):
+        up.upload(["another.mp3"])
+    assert outcomes(up.upload(["another.mp3"])) == ["existing"]
+    assert len(up.archive.songs()) == FILES + 1
 
 
 def test_a_token_that_expires_in_the_middle_is_renewed(up: Uploads) -> None:

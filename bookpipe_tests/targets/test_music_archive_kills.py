@@ -141,4 +141,4 @@ def test_one_of_two_processes_is_killed_and_the_other_takes_over(up: Uploads) ->
 def test_a_whole_upload_takes_little_memory(up: Uploads) -> None:
     up.archive.faults.clear()
     up.many(5, 20_000_000)
-    assert finish(start(up))["max_rss_kb"] < 150_000
+    assert finish(start(up))["most_memory_kb"] < 150_000

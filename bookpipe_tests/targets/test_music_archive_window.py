@@ -124,6 +124,18 @@ def test_it_grows_again_after_trouble() -> None:
     assert window.size >= 8
 
 
+def test_what_is_known_of_a_server_is_begun_with() -> None:
+    assert [Window(CAP, known).size for known in (1, 5, 12, 99)] == [1, 4, 12, 16]
+    model, sizes = MODELS["a large server"], [MB] * 200
+    assert model.seconds(sizes, Window(CAP, 16), 1) < model.seconds(sizes, Window(CAP), 1)
+
+
+def test_what_is_known_may_have_become_wrong() -> None:
+    window = Window(CAP, 16)
+    MODELS["one thread that suffers"].seconds([MB] * 3_000, window, 1)
+    assert window.best <= 2
+
+
 def test_what_was_not_full_says_nothing() -> None:
     window = Window(CAP)
     for n in range(1_000):

@@ -1,28 +1,25 @@
 """The archive's HTTP API: one login for many threads, and every answer that ends a run turned into an error.
 
-Redirects are never followed, proxies and cookies never used. A 401 is answered by one new login: the archive says 401
+A redirect is an error. A 401 is answered by one new login: the archive says 401
 also when its own database hiccups. Tokens, signed names and signed addresses are in no message, repr or log: messages
 name the path of the API alone, and causes that could quote more are cut off.
 """
 
+import json
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
-from urllib.parse import urlsplit
-
-import httpx
+from urllib.parse import urlencode, urlsplit
 
 import bookpipe
 from bookpipe.model.errors import ConfigError, TerminalError, UnreachableError
 from bookpipe.targets.music_archive.answers import Answer, RedirectedError, TroubleError, UnansweredError
-from bookpipe.targets.music_archive.sending import LONGEST_ANSWER, Body, Sender, make_answer
 from bookpipe.targets.music_archive.server import MusicArchive
+from bookpipe.targets.music_archive.transport import Body, Transport
 
 API = "/api/v1"
 TOKEN_LIFE_S = 24 * 3600  # what we ask for; a run that takes longer refreshes
@@ -46,20 +43,8 @@ class ArchiveClient:
 
     def __init__(self, server: MusicArchive) -> None:
         self.server = server
-        # One context for both ways out; it trusts what the system trusts, and SSL_CERT_FILE.
-        tls = ssl.create_default_context()
-        self._http = httpx.Client(
-            headers=_HEADERS,
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-            verify=tls,
-            trust_env=False,
-            follow_redirects=False,
-            timeout=httpx.Timeout(
-                server.answer_timeout, connect=server.connect_timeout, write=server.send_timeout, pool=None
-            ),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=3.0),
-        )
-        self.sender = Sender(server, tls)
+        # Trusts what the system trusts, and SSL_CERT_FILE.
+        self.transport = Transport(server, ssl.create_default_context())
         self._lock = threading.Lock()
         self._token: _Token | None = None
         self.clock_ahead = timedelta(0)  # how far the archive's clock is ahead of ours
@@ -71,8 +56,7 @@ class ArchiveClient:
         self.close()
 
     def close(self) -> None:
-        self._http.close()
-        self.sender.close()
+        self.transport.close()
 
     # -- requests ---------------------------------------------------------------------------------------------------
 
@@ -83,7 +67,7 @@ class ArchiveClient:
     def post(self, path: str, values: Mapping[str, Any]) -> Answer:
         """POST a JSON object below the API."""
         return self._authorized(
-            f"POST {path}", frozenset(), lambda token: self._request("POST", path, token, json=dict(values))
+            f"POST {path}", frozenset(), lambda token: self._request("POST", path, token, values=values)
         )
 
     def post_file(self, path: str, content_type: str, body: Body) -> Answer:
@@ -91,27 +75,22 @@ class ArchiveClient:
 
         def send(token: str | None) -> Answer:
             headers = {**_HEADERS, "Content-Type": content_type, "Authorization": f"Bearer {token}"}
-            return self.sender.send("POST", f"{self.server.url}{API}{path}", headers, body)
+            url = f"{self.server.url}{API}{path}"
+            return self.transport.request("POST", url, headers, body, name=f"POST {path}")
 
         return self._authorized(f"POST {path}", frozenset(), send)
 
     def ask_openly(self, method: str, path: str, values: Mapping[str, Any] | None = None) -> Answer:
         """A request without a token, to any path of the server. No status is an error."""
-        return self._request(method, path, None, json=values, below="")
+        return self._request(method, path, None, values=values, below="")
 
     def read_head(self, path: str, headers: Mapping[str, str]) -> Answer:
         """GET any path of the server with the token; only the status and the headers are read."""
 
         def ask(token: str | None) -> Answer:
-            with (
-                self._translating(f"GET {path}"),
-                self._http.stream(
-                    "GET",
-                    f"{self.server.url}{path}",
-                    headers={**headers, "Accept": "*/*", "Authorization": f"Bearer {token}"},
-                ) as response,
-            ):
-                return make_answer(response.status_code, dict(response.headers), b"")
+            own = {**_HEADERS, "Accept": "*/*", "Authorization": f"Bearer {token}"}
+            url = f"{self.server.url}{path}"
+            return self.transport.request("GET", url, {**own, **headers}, read=0, name=f"GET {path}")
 
         return self._authorized(f"GET {path}", frozenset({*GONE, 416}), ask)
 
@@ -123,29 +102,15 @@ class ArchiveClient:
         *,
         below: str = API,
         params: Mapping[str, str | int] | None = None,
-        json: Mapping[str, Any] | None = None,
+        values: Mapping[str, Any] | None = None,
     ) -> Answer:
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        with self._translating(f"{method} {path}"):
-            response = self._http.request(
-                method, f"{self.server.url}{below}{path}", params=params or None, json=json, headers=headers
-            )
-            return make_answer(response.status_code, dict(response.headers), response.content[:LONGEST_ANSWER])
-
-    @contextmanager
-    def _translating(self, doing: str) -> Iterator[None]:
-        try:
-            yield
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise UnreachableError(
-                f"The music archive at {self.server.url} cannot be reached: {error or 'it took too long'}. "
-                "Is it running, and is BOOKPIPE_ARCHIVE_URL right?"
-            ) from None
-        except httpx.HTTPError as error:
-            delivered = not isinstance(error, httpx.WriteError | httpx.WriteTimeout)
-            raise UnansweredError(
-                f"The music archive did not answer {doing}: {error or type(error).__name__}.", delivered=delivered
-            ) from None
+        headers = _HEADERS if token is None else {**_HEADERS, "Authorization": f"Bearer {token}"}
+        url = f"{self.server.url}{below}{path}" + (f"?{urlencode(params)}" if params else "")
+        body = None
+        if values is not None:
+            body = Body(before=json.dumps(values).encode())
+            headers = {**headers, "Content-Type": "application/json"}
+        return self.transport.request(method, url, headers, body, name=f"{method} {path}")
 
     # -- tokens -----------------------------------------------------------------------------------------------------
 
@@ -173,7 +138,7 @@ class ArchiveClient:
         server = self.server
         values = {"email": server.email, "password": server.password.reveal(), "expires_in": TOKEN_LIFE_S}
         try:
-            answer = self._request("POST", "/auth/login", None, json=values)
+            answer = self._request("POST", "/auth/login", None, values=values)
         except UnansweredError as error:
             # Whoever needed the login has not sent anything yet.
             raise UnansweredError(str(error), delivered=False) from None
@@ -215,7 +180,7 @@ class ArchiveClient:
         """At half of its life: when this fails the other half is left."""
         token.refresh_at = time.monotonic() + RETRY_REFRESH_S
         try:
-            answer = self._request("POST", "/auth/refresh", token.value, json={"expires_in": TOKEN_LIFE_S})
+            answer = self._request("POST", "/auth/refresh", token.value, values={"expires_in": TOKEN_LIFE_S})
         except (UnansweredError, UnreachableError):
             return
         if answer.ok:
@@ -232,7 +197,8 @@ class ArchiveClient:
             return self._token.value
 
     def now(self) -> datetime:
-        """What time it is for the archive."""
+        """What time it is for the archive, which says so when somebody logs in."""
+        self._current_token()
         return datetime.now(timezone.utc) + self.clock_ahead
 
 

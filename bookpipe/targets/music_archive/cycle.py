@@ -24,8 +24,8 @@ from bookpipe.targets.music_archive import lookup, strategies
 from bookpipe.targets.music_archive.answers import Answer, TroubleError, UnansweredError
 from bookpipe.targets.music_archive.client import ArchiveClient, check_answer, check_trouble
 from bookpipe.targets.music_archive.files import AudioFile, is_still, opened
-from bookpipe.targets.music_archive.sending import ChangedError, UnreadableError
 from bookpipe.targets.music_archive.strategies import Song, Strategy
+from bookpipe.targets.music_archive.transport import ChangedError, UnreadableError
 
 BUSY_S = 1.0  # until a content that another process uploads is looked at again
 CLOCK_SLACK = timedelta(days=1)  # between what a song's time says and when it was made

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from bookpipe.model.rejections import Reason
 from bookpipe.runtime.files import Refused, real_path, refuse
 from bookpipe.runtime.upload_ledger import Content
-from bookpipe.targets.music_archive.sending import BLOCK
+from bookpipe.targets.music_archive.transport import BLOCK
 
 _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK  # a pipe must not hang the reader
 

@@ -141,11 +141,12 @@ def has_whole_blob(client: ArchiveClient, signed_id: str, filename: str, size: i
     """Whether the last byte of a file is at its reserved place; None when the archive does not let us look. Active
     Storage leads from a signed id to an address of the bytes: here a redirect is the answer that is looked for."""
     way = f"{client.server.url}/rails/active_storage/blobs/redirect/{signed_id}/{quote(filename, safe='')}"
-    answer = client.sender.get(way, {})
+    answer = client.transport.request("GET", way, {})
     check_trouble(answer, "GET blobs/redirect")
     if answer.status not in (301, 302, 303, 307, 308) or "location" not in answer.headers:
         return None
-    answer = client.sender.get(urljoin(way, answer.headers["location"]), {"Range": f"bytes={size - 1}-{size - 1}"})
+    there = urljoin(way, answer.headers["location"])
+    answer = client.transport.request("GET", there, {"Range": f"bytes={size - 1}-{size - 1}"}, read=0)
     check_trouble(answer, "GET blob")
     return bool(_has_size(answer, size))
 

@@ -15,7 +15,7 @@ from bookpipe.runtime.upload_ledger import Content
 from bookpipe.targets.music_archive.answers import Answer
 from bookpipe.targets.music_archive.client import API, ArchiveClient, check_trouble
 from bookpipe.targets.music_archive.lookup import checksum
-from bookpipe.targets.music_archive.sending import Body
+from bookpipe.targets.music_archive.transport import Body
 
 Strategy = Literal["direct", "multipart"]
 
@@ -130,7 +130,7 @@ def _like_base(url: str, base: str) -> str:
 
 def put(client: ArchiveClient, place: Place, fd: int, content: Content) -> Answer:
     """Put the bytes. The receiver tests them: their MD5 is part of the reservation."""
-    return client.sender.send("PUT", place.url, place.headers, Body(fd, content.size))
+    return client.transport.request("PUT", place.url, place.headers, Body(fd, content.size))
 
 
 def commit(client: ArchiveClient, signed_id: str, song: Song) -> Answer:

@@ -1,8 +1,12 @@
-"""Files on their way out: requests with a file as their body, of exactly the announced length.
+"""HTTP for uploads: any request, with a file in its body where there is one, and its answer.
 
-Not by httpx: the system copies a file into the connection at a quarter of the processor time, it is known for certain
-whether a lost request was complete, and nothing writes a signed address into a log. There are no redirects, proxies,
-cookies or default headers here, and no request is ever sent a second time.
+Made of the standard library's client, and not of a larger one, for what was measured on a Rails server:
+- API and storage share their connections. Puma's threads wait a fifth of a second for the next request of a connection
+  that they have just answered; two connections for each upload are more than it has threads, and everything takes three
+  times as long.
+- The system copies a file into the connection at a quarter of the processor time.
+- It is known for certain whether a lost request was complete, and nothing writes a signed address into a log.
+There are no redirects, proxies, cookies or default headers here, and no request is ever sent a second time.
 """
 
 import errno
@@ -10,6 +14,7 @@ import hashlib
 import http.client
 import json
 import os
+import select
 import socket
 import ssl
 import threading
@@ -23,8 +28,9 @@ from bookpipe.targets.music_archive.answers import Answer, UnansweredError
 from bookpipe.targets.music_archive.server import MusicArchive
 
 BLOCK = 256 * 1024  # bytes read at a time where they have to pass through us
-LONGEST_ANSWER = 1024 * 1024  # bytes
+LONGEST_ANSWER = 4 * 1024 * 1024  # bytes; a page of songs has some 50,000
 IDLE_S = 3.0  # Apache closes idle connections after 5 s; one that is being closed must not get a request
+_Origin = tuple[str, str, int | None]  # scheme, host, port
 _OURS = frozenset({"host", "content-length", "transfer-encoding", "connection", "expect"})
 
 
@@ -38,14 +44,14 @@ class UnreadableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The first `size` bytes of an open file, with something before and after.
+    """The first `size` bytes of an open file (none for most requests), with something before and after.
 
     With an `md5` (lower-case hex) they are checked while they are sent, and the request is broken off before its end
     when they are others. Without one the receiver has to check them.
     """
 
-    fd: int
-    size: int
+    fd: int = -1
+    size: int = 0
     before: bytes = b""
     after: bytes = b""
     md5: str | None = None
@@ -54,13 +60,13 @@ class Body:
         return len(self.before) + self.size + len(self.after)
 
 
-class Sender:
-    """Sends bodies, from any thread. Connections are kept for the next request to the same host."""
+class Transport:
+    """Requests from any thread. Connections are kept for the next request to the same host."""
 
     def __init__(self, server: MusicArchive, tls: ssl.SSLContext) -> None:
         self._server, self._tls = server, tls
         self._lock = threading.Lock()
-        self._idle: dict[tuple[str, str], list[tuple[http.client.HTTPConnection, float]]] = {}
+        self._idle: dict[_Origin, list[tuple[http.client.HTTPConnection, float]]] = {}
         self.sent = 0  # bytes of files, whole ones or not
 
     def close(self) -> None:
@@ -70,50 +76,62 @@ class Sender:
                     connection.close()
             self._idle.clear()
 
-    def send(self, method: str, url: str, headers: Mapping[str, str], body: Body) -> Answer:
-        """The answer to one request.
+    def request(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: Body | None = None,
+        *,
+        read: int = LONGEST_ANSWER,
+        name: str = "",
+    ) -> Answer:
+        """The answer to one request, at most the first `read` bytes of it. `name`: what errors call the request.
 
         Raises UnreachableError when there is no connection, UnansweredError when it was lost or silent, ChangedError or
         UnreadableError for the file, TerminalError for an address that is none.
         """
-        parts = urlsplit(url)
-        connection = self._connection(parts)
+        try:
+            parts = urlsplit(url)
+            origin = (parts.scheme, parts.hostname or "", parts.port)
+        except ValueError:
+            origin = ("", "", None)
+        if origin[0] not in ("http", "https") or not origin[1]:
+            raise TerminalError("The archive wants the file at an address that is no http:// or https:// address.")
+        connection = self._connection(origin)
+        name = name or f"a {method}" + (f" of {body.size:,} bytes" if body is not None and body.size else "")
         reusable = False
         try:
-            answer, reusable = self._exchange(connection, method, parts, headers, body)
+            answer, reusable = self._exchange(connection, method, parts, headers, body, read, f"{origin[1]}: {name}")
         finally:
             if reusable:
                 with self._lock:
-                    self._idle.setdefault((parts.scheme, parts.netloc), []).append((connection, time.monotonic()))
+                    self._idle.setdefault(origin, []).append((connection, time.monotonic()))
             else:
                 connection.close()
         return answer
 
-    def get(self, url: str, headers: Mapping[str, str]) -> Answer:
-        """GET an address that must not be logged; at most the first mebibyte is read."""
-        return self.send("GET", url, headers, Body(-1, 0))
-
-    def _connection(self, parts: SplitResult) -> http.client.HTTPConnection:
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise TerminalError("The archive wants the file at an address that is no http:// or https:// address.")
+    def _connection(self, origin: _Origin) -> http.client.HTTPConnection:
         with self._lock:
-            idle = self._idle.get((parts.scheme, parts.netloc), [])
+            idle = self._idle.get(origin, [])
             while idle:
                 connection, since = idle.pop()
-                if time.monotonic() - since < IDLE_S:
+                if time.monotonic() - since < IDLE_S and _is_silent(connection.sock):
                     return connection
                 connection.close()
+        scheme, host, port = origin
         timeout = self._server.connect_timeout
-        if parts.scheme == "https":
-            connection = http.client.HTTPSConnection(parts.hostname, parts.port, timeout=timeout, context=self._tls)
+        if scheme == "https":
+            connection = http.client.HTTPSConnection(host, port, timeout=timeout, context=self._tls)
         else:
-            connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout)
+            connection = http.client.HTTPConnection(host, port, timeout=timeout)
         try:
             connection.connect()
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise UnreachableError(
-                f"{parts.scheme}://{parts.netloc} cannot be reached: {_text(error)}. Is it running?"
+                f"{scheme}://{host}{f':{port}' if port else ''} cannot be reached: {_text(error)}. Is it running, and "
+                "is BOOKPIPE_ARCHIVE_URL right?"
             ) from None
         return connection
 
@@ -123,17 +141,19 @@ class Sender:
         method: str,
         parts: SplitResult,
         headers: Mapping[str, str],
-        body: Body,
+        body: Body | None,
+        read: int,
+        name: str,
     ) -> tuple[Answer, bool]:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         delivered = False
         # The message of an error may quote the target, which is signed: errors leave here without their cause.
         try:
             connection.putrequest(method, target, skip_accept_encoding=True)
-            for name, value in headers.items():
-                if name.lower() not in _OURS:
-                    connection.putheader(name, value)
-            if method != "GET":
+            for header, value in headers.items():
+                if header.lower() not in _OURS:
+                    connection.putheader(header, value)
+            if body is not None:
                 connection.putheader("Content-Length", str(len(body)))
         except (ValueError, http.client.HTTPException):
             raise TerminalError(
@@ -141,33 +161,31 @@ class Sender:
             ) from None
         try:
             try:
-                connection.endheaders()
-                self._send(connection, body)
+                connection.sock.settimeout(self._server.send_timeout)
+                connection.endheaders(body.before if body is not None and body.before else None)
+                if body is not None:
+                    self._send(connection.sock, body)
                 delivered = True
             except (BrokenPipeError, ConnectionResetError):
                 pass  # it may have said why: an answer can come before the end of the body
             connection.sock.settimeout(self._server.answer_timeout if delivered else 5)
             response = connection.getresponse()
-            content = response.read(LONGEST_ANSWER)
+            content = response.read(read)
         except (OSError, http.client.HTTPException) as error:
-            raise UnansweredError(
-                f"{parts.netloc} did not answer a {method} of {body.size:,} bytes: {_text(error)}.", delivered=delivered
-            ) from None
+            raise UnansweredError(f"No answer from {name}: {_text(error)}.", delivered=delivered) from None
         answer = make_answer(response.status, {name.lower(): value for name, value in response.getheaders()}, content)
         return answer, delivered and not response.will_close and response.isclosed()
 
-    def _send(self, connection: http.client.HTTPConnection, body: Body) -> None:
-        connection.sock.settimeout(self._server.send_timeout)
-        if body.before:
-            connection.sock.sendall(body.before)
+    def _send(self, sock: socket.socket, body: Body) -> None:
+        """All but what is `before`, which goes with the headers."""
         if body.size == 0:
             pass
-        elif body.md5 is None and not isinstance(connection.sock, ssl.SSLSocket):
-            self._copy(connection.sock, body)
+        elif body.md5 is None and not isinstance(sock, ssl.SSLSocket):
+            self._copy(sock, body)
         else:
-            self._pass_through(connection.sock, body)
+            self._pass_through(sock, body)
         if body.after:
-            connection.sock.sendall(body.after)
+            sock.sendall(body.after)
 
     def _copy(self, sock: socket.socket, body: Body) -> None:
         with open(body.fd, "rb", buffering=0, closefd=False) as file:
@@ -215,6 +233,13 @@ def make_answer(status: int, headers: Mapping[str, str], content: bytes) -> Answ
             data = None
     text = content[:20_000].decode("utf-8", "replace")
     return Answer(status, headers, data if isinstance(data, dict) else {}, text)
+
+
+def _is_silent(sock: socket.socket) -> bool:
+    """Whether nothing came on an idle connection. One that speaks before it is asked is being closed."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return not poll.poll(0)
 
 
 def _text(error: Exception) -> str:

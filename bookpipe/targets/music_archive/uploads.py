@@ -54,7 +54,7 @@ class UploadResult:
     sent_bytes: int
     seconds: dict[str, float]
     elapsed: float
-    window: int  # uploads at a time, at the end
+    window: int  # uploads at a time that were best
     strategy: str  # "" when nobody had to be asked
 
 
@@ -115,7 +115,7 @@ def upload_batch(
     began = time.monotonic()
     batch = _Batch(_rows(rows), progress or NoProgress())
     tasks = _plan(batch, rows, root, ledger, waits_for, skip_likely_refused=skip_likely_refused)
-    window = Window(concurrency_cap)
+    window = Window(concurrency_cap, ledger.window())
     finished, sent, strategy = True, 0, ""
     seconds: dict[str, float] = {}
     if tasks:
@@ -127,7 +127,8 @@ def upload_batch(
             cycle = Cycle(client, uploader, strategy, inside, look_up_remote)  # type: ignore[arg-type]
             schedule = Schedule(server, window, cycle.run, batch.job_ended, stop or NeverStop())
             finished = schedule.run(tasks)
-            sent, seconds = client.sender.sent, cycle.seconds
+            ledger.keep_window(window.best)
+            sent, seconds = client.transport.sent, cycle.seconds
     return UploadResult(
         _outcomes(batch.rows),
         _count(batch.rows),
@@ -135,7 +136,7 @@ def upload_batch(
         sent,
         seconds,
         time.monotonic() - began,
-        window.size,
+        window.best,
         strategy,
     )
 

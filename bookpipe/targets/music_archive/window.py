@@ -20,34 +20,49 @@ GAIN = 1.06  # a larger window has to be this much faster
 DOUBLED = 1.25  # twice the window has to be this much faster to be doubled again
 LOSS = 1.02  # a smaller one has to be this much faster, too: noise must not shrink it
 LONGEST_HOLD = 32  # rounds between one look at a neighbour and the next: from 1 on it doubles with each in vain
+KNOWN_HOLD = 4  # rounds before the first look where the size is known
 
 
 @dataclass
 class Window:
-    """`size` is how many uploads may be under way. Never over `cap`, never under 1."""
+    """`size` is how many uploads may be under way. Never over `cap`, never under 1.
+
+    `known`: the best size of earlier uploads, to begin with and to search around. None: begin small and double.
+    """
 
     cap: int
-    start: int = START
+    known: int | None = None
     _sizes: list[int] = field(init=False, repr=False)
     _at: int = field(init=False, repr=False)
     _home: int = field(init=False, repr=False)  # the best size so far; `_at` is elsewhere while a neighbour is tried
     _speeds: dict[int, float] = field(init=False, repr=False, default_factory=dict)
     _rounds: int = field(init=False, repr=False, default=0)  # at home, since the last trial
-    _hold: int = field(init=False, repr=False, default=1)  # of these rounds before a neighbour is tried
+    _hold: int = field(init=False, repr=False)  # of these rounds before a neighbour is tried
     _up_next: bool = field(init=False, repr=False, default=True)
     _began: float | None = field(init=False, repr=False, default=None)
     _files: int = field(init=False, repr=False, default=0)
     _work: int = field(init=False, repr=False, default=0)
-    _doubling: bool = field(init=False, repr=False, default=True)
+    _doubling: bool = field(init=False, repr=False)
     _forgive: int = field(init=False, repr=False, default=0)
 
     def __post_init__(self) -> None:
         self._sizes = sorted({n for n in _LADDER if n < self.cap} | {self.cap})
-        self._at = self._home = max(i for i, n in enumerate(self._sizes) if n <= max(1, self.start))
+        self._doubling = self.known is None
+        self._hold = 1 if self._doubling else KNOWN_HOLD
+        self._at = self._home = self._up_to(START if self.known is None else self.known)
 
     @property
     def size(self) -> int:
         return self._sizes[self._at]
+
+    @property
+    def best(self) -> int:
+        """The best size so far; `size` may be next to it, on trial."""
+        return self._sizes[self._home]
+
+    def _up_to(self, size: int) -> int:
+        """The place of the largest possible size that is not over `size`."""
+        return max(i for i, n in enumerate(self._sizes) if n <= max(1, size))
 
     def succeeded(self, size: int, now: float, *, full: bool) -> None:
         """An upload of `size` bytes was done at `now` (seconds). `full`: all of the window was in use; a round in
@@ -74,7 +89,7 @@ class Window:
             return
         self._forgive = self.size - 1
         self._doubling = False
-        self._move_home(max(i for i, n in enumerate(self._sizes) if n <= max(1, self.size // 2)))
+        self._move_home(self._up_to(self.size // 2))
         # What was measured before the trouble is no reason to go back into it at once.
         self._speeds.clear()
         self._begin(now)
@@ -99,7 +114,7 @@ class Window:
     def _double(self, speed: float, home: float) -> None:
         if self._at == self._home or speed > home * DOUBLED:
             self._home = self._at
-            self._at = max(i for i, n in enumerate(self._sizes) if n <= 2 * self.size)
+            self._at = self._up_to(2 * self.size)
             self._doubling = self._at != self._home
             return
         self._doubling = False
