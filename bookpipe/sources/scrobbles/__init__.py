@@ -5,17 +5,16 @@ by what is in it; Koito itself goes by the name only.
 """
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Protocol
 
 import pyarrow as pa
 
 from bookpipe.model.errors import BookpipeError, ConfigError, TerminalError, TransientError
 from bookpipe.sources.scrobbles import koito, lastfm, listenbrainz, maloja, spotify
 from bookpipe.sources.scrobbles.export_file import Export, Member, OpenFile, open_file, readable, reopen, translating
-from bookpipe.sources.scrobbles.fields import Record
+from bookpipe.sources.scrobbles.json_blocks import Quota
 from bookpipe.sources.scrobbles.json_stream import (
     ByteStream,
     JsonDamageError,
@@ -23,27 +22,16 @@ from bookpipe.sources.scrobbles.json_stream import (
     Records,
     StreamDamageError,
 )
-from bookpipe.sources.scrobbles.listens_table import ListenRows
-from bookpipe.sources.scrobbles.row_index import START, each_record, find_index, without_collecting
+from bookpipe.sources.scrobbles.listens_table import ListenRows, Parser
+from bookpipe.sources.scrobbles.row_index import START, each_record, find_index, record_range, without_collecting
 
 __all__ = ["FORMATS", "Export", "Member", "count_rows", "find_exports", "open_export", "read_listens"]
 
 
-class Format(Protocol):
-    """What a format's module has. `parse` returns the COLUMNS of a record or raises UnusableError."""
-
-    @property
-    def KIND(self) -> str: ...  # noqa: N802
-
-    @property
-    def CLIENT(self) -> str: ...  # noqa: N802
-
-    @property
-    def COLUMNS(self) -> tuple[str, ...]: ...  # noqa: N802
+class Format(Parser, Protocol):
+    """What a format's module has."""
 
     def records(self, stream: ByteStream, offset: int = 0) -> Records: ...
-
-    def parse(self, record: Record) -> tuple[Any, ...]: ...
 
 
 _MODULES: tuple[Format, ...] = (maloja, spotify, lastfm, listenbrainz, koito)
@@ -106,15 +94,14 @@ def read_listens(
     """
     form = FORMATS[export.kind]
     first_row = max(1, first_row)
-    rows = ListenRows(form.COLUMNS, form.parse)
+    rows = ListenRows(form)
     if first_row <= last_row:
         mark = START if first_row == 1 else find_index(export, form.records, index_dir).before(first_row)
         with without_collecting(), reopen(export) as opened:
-            records = each_record(opened, export, form.records, mark)
-            rows.add_all(islice(records, first_row - 1 - mark.rows, last_row - mark.rows))
-    return rows.table(
-        origin=export.key, first_row=first_row, kind=form.KIND, client=form.CLIENT, after=after, before=before, now=now
-    )  # fmt: skip
+            quota = Quota(0)
+            records = each_record(opened, export, form.records, mark, quota)
+            rows.add_all(record_range(records, quota, first_row - 1 - mark.rows, last_row - first_row + 1))
+    return rows.table(origin=export.key, first_row=first_row, after=after, before=before, now=now)
 
 
 def _plain_member(opened: OpenFile) -> tuple[str, tuple[Member, ...]]:

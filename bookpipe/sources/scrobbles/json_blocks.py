@@ -6,24 +6,28 @@ as many records as there would be if they were read one by one, also when some o
 proven is no block, and is read one by one.
 """
 
-import io
 import re
-from collections.abc import Callable, Iterator
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import repeat
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-MAX_LENGTH = 4_000  # bytes of a record in a regular block: no number has more digits than Python converts
+# Bytes of which each such part of a regular block has an end of a record: so no number has more digits than Python
+# converts (4,300).
+_PART = 2_100
 
-_DEPTH = 6  # of brackets; the formats' own fields need 5
+_DEPTH = 5  # of brackets, which the formats' own fields need
 _MARK = b"\xff"  # in no UTF-8
 
-_HEAD = re.compile(r'\{[ \t\r\n]*"[^"\\]{1,40}"')  # of a record, with its first key
-_BETWEEN = re.compile(r"\}([ \t\r\n]*,[ \t\r\n]*)\Z")
-_FEW = 100  # characters at most between two records
+_HEAD = re.compile(rb'\{[ \t\r\n]*"[^"\\]{1,40}"')  # of a record, with its first key
+_BETWEEN = re.compile(rb"\}([ \t\r\n]*,[ \t\r\n]*)\Z")
+_FEW = 100  # bytes at most between two records
+_LAST = 8 << 10  # bytes in which the last record of an array is looked for
 
 Decode = Callable[[str, int], tuple[Any, int]]
 
@@ -49,67 +53,72 @@ class Block:
     lines: bool = False
 
 
-def cut_block(text: str, at: int, end: int, quota: Quota, decode: Decode) -> tuple[Block, int] | None:
-    """The block that begins with the record at `at` and ends before `end`, and where it ends; None for none.
+def cut_block(data: bytes, at: int, end: int, quota: Quota, decode: Decode, *, pages: bool) -> Block | None:
+    """The block that begins with the record at `at` and ends before `end`; None for none.
 
-    Records are looked for by the first key, which they share nearly always.
+    Records are looked for by the first key, which they share nearly always. With `pages`, other arrays of records may
+    come behind the one at hand. `decode` decodes a value inside of a text.
     """
-    found = _HEAD.match(text, at)
+    found = _HEAD.match(data, at)
     if found is None:
         return None
     head = found[0]
-    # The next array of records, when there is one: pages.
-    opening = _opening(head).search(text, at + 1, end)
-    last = text.rfind(head, at + 1, opening.start() if opening else end)
-    found = _BETWEEN.search(text, max(at, last - _FEW), max(at, last))
+    opening = _opening(head).search(data, at + 1, end) if pages else None
+    last = data.rfind(head, at + 1, opening.start() if opening else end)
+    found = _BETWEEN.search(data, max(at, last - _FEW), max(at, last))
     if found is None:
         return None
-    try:
-        body = text[at : _behind(text, last, end, decode) or found.start(1)].encode()
-    except UnicodeEncodeError:
+    separator = found[1]
+    body = data[at : _behind(data, last, end, decode) or found.start(1)]
+    if separator.count(b"\n") == 1 and b"\n" not in head:
+        mark, between = b"\n", separator
+    elif _MARK in body:
         return None
-    separator = found[1].encode()
-    if separator.count(b"\n") == 1 and "\n" not in head:
-        before, mark = separator.split(b"\n")[0], b"\n"
     else:
-        before, mark = b"", _MARK
-        body = body.replace(separator + head.encode(), mark + head.encode())
-    records = body.split(mark)
-    if len(records) > quota.rows:
-        records = records[: quota.rows]
-        body = mark.join(records)
-        body = body[: len(body) - len(before)]
-    between = separator if mark == b"\n" else mark
-    regular = is_regular(body, between, records)
+        mark = between = _MARK
+        body = body.replace(separator + head, mark + head)
+    rows = body.count(mark) + 1
+    if rows > quota.rows:
+        rows = quota.rows
+        rest = body.split(mark, rows)[-1]
+        body = body[: len(body) - len(rest) - len(mark) - between.index(mark)]
+    regular = is_regular(body, between)
     if not regular and not _matches(body, between, strict=False):
         return None
-    if mark == _MARK:
-        body = body.replace(mark, separator)
-    return Block(body, len(records), regular), at + (len(body) if body.isascii() else len(body.decode()))
+    return Block(body.replace(mark, separator) if mark == _MARK else body, rows, regular)
 
 
-def _behind(text: str, at: int, end: int, decode: Decode) -> int | None:
+def _behind(data: bytes, at: int, end: int, decode: Decode) -> int | None:
     """The index behind the record at `at` when it is the last one of an array or another one comes."""
+    text = data[at : min(end, at + _LAST)].decode("utf-8", "surrogateescape")
     try:
-        _, behind = decode(text, at)
+        _, behind = decode(text, 0)
     except (ValueError, RecursionError):
         return None
-    return behind if behind < end and text[behind:end].lstrip(" \t\r\n")[:1] in (",", "]") else None
+    if text[behind : behind + _FEW].lstrip(" \t\r\n")[:1] not in (",", "]"):
+        return None
+    return at + len(text[:behind].encode("utf-8", "surrogateescape"))
 
 
-def is_regular(body: bytes, between: bytes, records: list[bytes]) -> bool:
-    """Whether these are records with plain keys only. See Block."""
-    return max(map(len, records)) <= MAX_LENGTH and _matches(body, between, strict=True)
+def is_regular(body: bytes, between: bytes) -> bool:
+    """Whether these are records with `between` between each two, as Block has it."""
+    mark = b"\n" if b"\n" in between else _MARK
+    parts = range(_PART, len(body), _PART)
+    ends = map(body.find, repeat(mark), range(0, len(body), _PART), parts)
+    return -1 not in ends and _matches(body, between, strict=True)
 
 
 def _matches(body: bytes, between: bytes, *, strict: bool) -> bool:
-    found: bool = pc.match_substring_regex(pa.array([body], pa.binary()), _pattern(between, strict))[0].as_py()
+    data = body + between
+    buffers = [None, pa.py_buffer(struct.pack("=ii", 0, len(data))), pa.py_buffer(data)]  # without a copy
+    text = pa.Array.from_buffers(pa.binary(), 1, buffers)
+    found: bool = pc.match_substring_regex(text, _pattern(between, strict))[0].as_py()
     return found
 
 
 @lru_cache(maxsize=64)
 def _pattern(between: bytes, strict: bool) -> str:
-    """Records with `between` between each two, in the syntax of RE2, which never looks at a byte twice."""
+    """Records with `between` behind each, in the syntax of RE2, which looks at each byte once."""
     mark = r"\n" if b"\n" in between else r"\xff"
     text = rf'"(?:[^"\\{mark}]|\\[^{mark}])*"'
     if strict:
@@ -117,14 +126,13 @@ def _pattern(between: bytes, strict: bool) -> str:
         inner = rf'[{blank},0-9a-zE.+-]|"[^"\\A-Z\x80-\xff{mark}]*"[{blank}]*:|{text}'
     else:
         inner = rf'[^"{{}}\[\]\\{mark}]|{text}'
-    value = rf"[{{\[](?:{inner})*[}}\]]"
-    for _ in range(_DEPTH - 2):
-        value = rf"[{{\[](?:{inner}|{value})*[}}\]]"
-    record = rf"\{{(?:{inner}|{value})*\}}"
+    value = inner
+    for _ in range(_DEPTH - 1):
+        value = rf"{inner}|[{{\[](?:{value})*[}}\]]"
     escaped = "".join(f"\\x{byte:02x}" for byte in between)
-    return f"^{record}(?:{escaped}{record})*$"
+    return rf"^(?:\{{(?:{value})*\}}{escaped})*$"
 
 
 @lru_cache(maxsize=64)
-def _opening(head: str) -> re.Pattern[str]:
-    return re.compile(r"\[[ \t\r\n]*" + re.escape(head))
+def _opening(head: bytes) -> re.Pattern[bytes]:
+    return re.compile(rb"\[[ \t\r\n]*" + re.escape(head))

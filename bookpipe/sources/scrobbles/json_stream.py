@@ -10,16 +10,23 @@ keeps the text replaces surrogates, one for each byte, as Go's decoder does.
 """
 
 import codecs
+import io
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bookpipe.model.rejections import Reason
+from bookpipe.sources.scrobbles.json_blocks import Block, Quota, cut_block
 
 CHUNK = 1 << 18  # bytes of one read
+BLOCK = 1 << 18  # bytes of a block at most
 MAX_RECORD = 4 << 20  # characters, of a line bytes; real records have hundreds, rarely more than 64 Ki
+
+_GLANCE = 256  # bytes that are decoded behind a block
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 8, 1_024  # records
 
 _BLANK = re.compile(r"[ \t\r\n]*")
 _COMMA = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
@@ -74,8 +81,11 @@ class Records(Protocol):
 
     def __iter__(self) -> Iterator[Any]: ...
 
+    def in_blocks(self, quota: Quota | None) -> Iterator[Any]:
+        """The same, but with Blocks in the places of records where that can be. `quota` is looked at before each."""
+
     def resume_offset(self) -> int | None:
-        """Where in the stream to begin again behind the record that was yielded last; None where one cannot."""
+        """Where in the stream to begin again behind what was yielded last; None where one cannot."""
 
 
 _NOTHING = object()
@@ -134,12 +144,21 @@ class JsonReader:
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._text = ""  # the window
         self._at = 0
-        self._base = offset  # of the window's first character, in bytes
+        # Bytes before a character of the window.
+        self._counted = 0
+        self._base = offset
         self._ended = False
+        self._ahead = b""  # bytes behind the window that were read already, from `_ahead_at` on
+        self._ahead_at = 0
+        self._block_size = BLOCK
+        self._pause = 0  # records that are read one by one after a place without blocks
+        self._next_pause = _SHORTEST_PAUSE
 
     def offset(self) -> int:
         """Bytes before the next character."""
-        return self._base + _byte_length(self._text[: self._at])
+        self._base += _byte_length(self._text[self._counted : self._at])
+        self._counted = self._at
+        return self._base
 
     def peek(self) -> str:
         """The next character that is not blank, "" at the end."""
@@ -184,8 +203,11 @@ class JsonReader:
         self.expect(":")
         return key
 
-    def array(self, *, behind_one: bool = False) -> Iterator[Any]:
-        """The values of an array that was entered; `behind_one` of them when reading begins in its middle."""
+    def array(self, *, behind_one: bool = False, quota: Quota | None = None, pages: bool = False) -> Iterator[Any]:
+        """The values of an array that was entered; `behind_one` of them when reading begins in its middle.
+
+        With a quota, Blocks are in the places of values where that can be; `pages`: see `cut_block`.
+        """
         while True:
             # One match instead of three looks at the next character, for the usual case.
             comma = _COMMA.match(self._text, self._at) if behind_one else None
@@ -193,8 +215,53 @@ class JsonReader:
                 self._at = comma.end()
             elif not self._find_item(behind_one):
                 return
-            yield self._value()
+            block = None if quota is None else self._block(quota, pages)
+            yield self._value() if block is None else block
             behind_one = True
+
+    def _block(self, quota: Quota, pages: bool) -> Block | None:
+        """Step over the block that begins here, if one does."""
+        if self._pause:
+            self._pause -= 1
+            return None
+        at = self._give_back(self._block_size // 2 if pages else self._block_size)
+        end = min(len(self._ahead), at + self._block_size)
+        block = cut_block(self._ahead, at, end, quota, _decode, pages=pages)
+        if block is None:
+            self._pause = self._next_pause
+            self._next_pause = min(2 * self._next_pause, _LONGEST_PAUSE)
+            self._block_size = max(self._block_size // 4, BLOCK >> 5)
+            self._read_on(CHUNK)
+            return None
+        self._ahead_at += len(block.text)
+        self._base += len(block.text)
+        self._next_pause = _SHORTEST_PAUSE
+        self._block_size = min(2 * self._block_size, BLOCK)
+        if self._ahead_at < len(self._ahead):
+            self._read_on(_GLANCE)
+        return block
+
+    def _give_back(self, size: int) -> int:
+        """Put the bytes of the window back before those ahead, and read on when these are less than `size`.
+
+        Returns where in `_ahead` they begin. The window is empty then.
+        """
+        self.offset()
+        undecoded, _ = self._decoder.getstate()
+        window = self._text[self._at :].encode("utf-8", "surrogateescape") + undecoded
+        self._decoder.reset()
+        self._text, self._at, self._counted = "", 0, 0
+        self._ended = False
+        self._ahead_at -= len(window)  # that is where they came from, if anything is left of it
+        if not self._ahead or self._ahead_at < 0 or len(self._ahead) - self._ahead_at < size:
+            pieces = [window, self._ahead[self._ahead_at + len(window) :]]
+            size -= sum(map(len, pieces))
+            with suppress(StreamDamageError):  # it comes again, behind the records that are here
+                while size > 0 and (piece := self._stream.read(CHUNK)):
+                    pieces.append(piece)
+                    size -= len(piece)
+            self._ahead, self._ahead_at = b"".join(pieces), 0
+        return self._ahead_at
 
     def _find_item(self, behind_one: bool) -> bool:
         """Go to the next value of an array, or behind its end."""
@@ -221,7 +288,12 @@ class JsonReader:
 
     def _read_on(self, size: int) -> None:
         """Drop what was read and read `size` bytes more, or somewhat over."""
-        pieces: list[bytes] = []
+        pieces = [self._ahead[self._ahead_at : self._ahead_at + size]] if self._ahead else []
+        if pieces:
+            self._ahead_at += len(pieces[0])
+            size -= len(pieces[0])
+            if self._ahead_at == len(self._ahead):
+                self._ahead, self._ahead_at = b"", 0
         try:
             while size > 0 and (piece := self._stream.read(size)):
                 pieces.append(piece)
@@ -234,9 +306,9 @@ class JsonReader:
         if self._base == 0 and not self._text and more.startswith(_BOM):
             more = more[1:]
             self._base = len(_BOM.encode())
-        self._base += _byte_length(self._text[: self._at])
+        self.offset()
         self._text = self._text[self._at :] + more
-        self._at = 0
+        self._at = self._counted = 0
 
     def _value_across_windows(self) -> Any:
         extent = _Extent()
@@ -304,29 +376,32 @@ class JsonRecords:
         return self._reader.offset() if self._inside else None
 
     def __iter__(self) -> Iterator[Any]:
+        return self.in_blocks(None)
+
+    def in_blocks(self, quota: Quota | None) -> Iterator[Any]:
         try:
             if not self._layout.keys:
-                yield from self._array()
+                yield from self._array(quota)
             elif self._layout.pages:
-                yield from self._pages()
+                yield from self._pages(quota)
             else:
-                yield from self._object()
+                yield from self._object(quota)
         except JsonDamageError as damage:
             self._inside = False
             yield Problem(Reason.DAMAGED_FILE, str(damage))
 
-    def _array(self) -> Iterator[Any]:
+    def _array(self, quota: Quota | None) -> Iterator[Any]:
         if not self._inside:
             self._reader.expect("[")
-        for record in self._reader.array(behind_one=self._inside):
+        for record in self._reader.array(behind_one=self._inside, quota=quota, pages=self._layout.pages):
             self._inside = True
             yield record
         self._inside = False
 
-    def _object(self) -> Iterator[Any]:
+    def _object(self, quota: Quota | None) -> Iterator[Any]:
         reader = self._reader
         if self._inside:
-            yield from self._array()
+            yield from self._array(quota)
         else:
             reader.expect("{")
         while (key := reader.key()) is not None:
@@ -335,17 +410,17 @@ class JsonRecords:
                 continue
             char = reader.peek()
             if char == "[":
-                yield from self._array()
+                yield from self._array(quota)
             elif char == "{" and self._layout.pages:
                 yield reader.value()
             elif reader.value() is not None:
                 yield Problem(Reason.BAD_RECORD, f"{key!r} holds no list")
 
-    def _pages(self) -> Iterator[Any]:
+    def _pages(self, quota: Quota | None) -> Iterator[Any]:
         reader = self._reader
         between = self._inside
         if self._inside:
-            yield from self._object()
+            yield from self._object(quota)
         else:
             reader.expect("[")
         while True:
@@ -356,7 +431,7 @@ class JsonRecords:
             if char == "]":
                 return
             if char == "{":
-                yield from self._object()
+                yield from self._object(quota)
             else:
                 yield reader.value()
             between = True
@@ -373,6 +448,9 @@ class JsonLines:
         return self._offset
 
     def __iter__(self) -> Iterator[Any]:
+        return self.in_blocks(None)
+
+    def in_blocks(self, quota: Quota | None) -> Iterator[Any]:
         pieces: list[bytes] = []  # of the line at hand
         size = 0
         too_long = False
@@ -380,14 +458,30 @@ class JsonLines:
             first, *others = chunk.split(b"\n")
             pieces.append(first)
             size += len(first)
-            for line in others:
-                yield from self._end_line(b"".join(pieces), too_long)
+            if others:
+                last = others.pop()
+                yield from self._whole_lines([b"".join(pieces), *others], too_long, quota)
                 self._offset += 1
-                pieces, size, too_long = [line], len(line), False
+                pieces, size, too_long = [last], len(last), False
             if size > MAX_RECORD:
                 self._offset += size
                 pieces, size, too_long = [], 0, True
         yield from self._end_line(b"".join(pieces), too_long)
+
+    def _whole_lines(self, lines: list[bytes], too_long: bool, quota: Quota | None) -> Iterator[Any]:
+        """The records of lines, of which the first one may be the end of one that is too long."""
+        at = 0
+        if quota is not None and not too_long and {line[:1] for line in lines} == {b"{"}:  # each is a record
+            while at < len(lines):
+                self._offset += at > 0
+                some = lines[at : at + quota.rows]
+                text = b"\n".join(some)
+                self._offset += len(text)
+                yield Block(text, len(some), lines=True)
+                at += len(some)
+        for n, line in enumerate(lines[at:]):
+            self._offset += n > 0
+            yield from self._end_line(line, too_long and n == 0)
 
     def _end_line(self, line: bytes, too_long: bool) -> Iterator[Any]:
         record = _TOO_LARGE if too_long else self._record(line)
@@ -413,3 +507,13 @@ class JsonLines:
 
 def _byte_length(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogateescape"))
+
+
+def decode_block(block: Block) -> Iterator[Any]:
+    """The records of a block, and Problems, as they would have been read without it."""
+    if block.lines:
+        return iter(JsonLines(io.BytesIO(block.text)))
+    try:
+        return iter(_decode_whole(f"[{block.text.decode()}]"))
+    except (ValueError, RecursionError):  # one of them is no JSON
+        return iter(JsonRecords(io.BytesIO(b"[" + block.text + b"]"), Layout()))

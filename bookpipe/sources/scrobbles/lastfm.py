@@ -7,7 +7,11 @@ page with one track may hold it without a list around it.
 import re
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from bookpipe.model.rejections import Reason
+from bookpipe.sources.scrobbles.arrow_records import TEXT, are_texts, lists_of_one, mbids, numbers, struct, texts
 from bookpipe.sources.scrobbles.fields import (
     Record,
     field,
@@ -36,8 +40,11 @@ COLUMNS = (
     "reason",
 )
 KEYS = frozenset({"track"})
+_NAMED = struct(**{"#text": TEXT, "mbid": TEXT})
+FIELDS = struct(artist=_NAMED, name=TEXT, mbid=TEXT, album=_NAMED, date=struct(uts=TEXT))
 
 _LAYOUT = Layout(KEYS, pages=True)
+_DIGITS = 18  # that always fit into 64 bits
 _DATE = re.compile(r"([0-9]{1,2}) ([a-z]{3}) ([0-9]{4}), ([0-9]{1,2}):([0-9]{2})", re.IGNORECASE)
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
@@ -67,6 +74,31 @@ def parse(record: Record) -> tuple[Any, ...]:
         mbid(album, "mbid"),
         Reason.NOT_A_LISTEN.value if playing else None,
     )
+
+
+def parse_columns(records: pa.StructArray) -> dict[str, pa.Array] | None:
+    """COLUMNS of tracks; None when one has no seconds, or odd MBIDs or texts."""
+    artist, album = records.field("artist"), records.field("album")
+    title, name, album_title = map(texts, (records.field("name"), artist.field("#text"), album.field("#text")))
+    seconds = records.field("date").field("uts")
+    artist_mbid, recording, release = map(mbids, (artist.field("mbid"), records.field("mbid"), album.field("mbid")))
+    if artist_mbid is None or recording is None or release is None or not are_texts(title, name, album_title):
+        return None
+    if seconds.null_count or not pc.all(pc.ascii_is_decimal(seconds)).as_py():
+        return None
+    if pc.max(pc.binary_length(seconds)).as_py() > _DIGITS:
+        return None
+    return {
+        "listened_at": pc.cast(seconds, pa.int64()),
+        "title": title,
+        "artist": name,
+        "artist_mbids": pa.ListArray.from_arrays(pc.cast(numbers(0, len(records) + 1), pa.int32()), artist_mbid),
+        "credit_names": lists_of_one(pc.if_else(pc.is_valid(artist_mbid), name, None)),
+        "credit_mbids": lists_of_one(artist_mbid),
+        "album": pc.if_else(pc.equal(album_title, ""), title, album_title),
+        "recording_mbid": recording,
+        "release_mbid": release,
+    }
 
 
 def _seconds(date: Record) -> int | None:

@@ -6,6 +6,21 @@ MBIDs is not handed on: Koito reads it and throws it away.
 
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from bookpipe.sources.scrobbles.arrow_records import (
+    INTEGER,
+    TEXT,
+    TEXTS,
+    are_short,
+    are_texts,
+    lists,
+    mbids,
+    struct,
+    texts,
+    whole_numbers,
+)
 from bookpipe.sources.scrobbles.fields import (
     NIL_MBID,
     Record,
@@ -40,6 +55,30 @@ COLUMNS = (
     "release_group_mbid",
     "duration",
     "client",
+)
+FIELDS = struct(
+    listened_at=INTEGER,
+    track_metadata=struct(
+        track_name=TEXT,
+        artist_name=TEXT,
+        release_name=TEXT,
+        additional_info=struct(
+            artist_names=TEXTS,
+            artist_mbids=TEXTS,
+            recording_mbid=TEXT,
+            release_mbid=TEXT,
+            release_group_mbid=TEXT,
+            duration=INTEGER,
+            duration_ms=INTEGER,
+            media_player=TEXT,
+            submission_client=TEXT,
+        ),
+        mbid_mapping=struct(
+            recording_mbid=TEXT,
+            release_mbid=TEXT,
+            artists=pa.list_(struct(artist_credit_name=TEXT, artist_mbid=TEXT)),
+        ),
+    ),
 )
 
 
@@ -78,6 +117,53 @@ def parse(record: Record) -> tuple[Any, ...]:
         whole_number(field(sent, "duration")) or int(whole_number(field(sent, "duration_ms")) / 1000),
         optional_text(sent, "media_player") or optional_text(sent, "submission_client"),
     )
+
+
+def parse_columns(records: pa.StructArray) -> dict[str, pa.Array] | None:
+    """COLUMNS of listens; None when one has odd MBIDs, lists or texts."""
+    track = records.field("track_metadata")
+    sent, found = track.field("additional_info"), track.field("mbid_mapping")
+    names, artist_mbids, credits = sent.field("artist_names"), sent.field("artist_mbids"), found.field("artists")
+    credit_names, credit_mbids = credits.values.field("artist_credit_name"), credits.values.field("artist_mbid")
+    title, artist, album = map(texts, map(track.field, ("track_name", "artist_name", "release_name")))
+    player, client = map(texts, map(sent.field, ("media_player", "submission_client")))
+    if not (are_short(names) and are_short(artist_mbids)):
+        return None
+    if not are_texts(title, artist, album, player, client, names.values, credit_names):
+        return None
+    columns = (
+        *(artist_mbids.values, credit_mbids, sent.field("release_group_mbid")),
+        *(sent.field("recording_mbid"), sent.field("release_mbid")),
+        *(found.field("recording_mbid"), found.field("release_mbid")),
+    )
+    known = [column for column in map(mbids, columns) if column is not None]
+    if len(known) < len(columns):
+        return None
+    of_artists, of_credits, group, sent_recording, sent_release, found_recording, found_release = known
+    # Without one of the two, an artist is no credit, and a text is no MBID.
+    if of_artists.null_count or of_credits.null_count or _any_empty(credit_names):
+        return None
+    duration = whole_numbers(sent.field("duration"))
+    milliseconds = whole_numbers(sent.field("duration_ms"))
+    return {
+        "listened_at": records.field("listened_at"),
+        "title": title,
+        "artist": artist,
+        "artist_names": lists(names),
+        "artist_mbids": lists(artist_mbids, of_artists),
+        "credit_names": lists(credits, credit_names),
+        "credit_mbids": lists(credits, of_credits),
+        "album": album,
+        "recording_mbid": pc.coalesce(sent_recording, found_recording),
+        "release_mbid": pc.coalesce(sent_release, found_release),
+        "release_group_mbid": group,
+        "duration": pc.if_else(pc.equal(duration, 0), pc.divide(milliseconds, 1000), duration),
+        "client": pc.if_else(pc.equal(player, ""), client, player),
+    }
+
+
+def _any_empty(column: pa.StringArray) -> bool:
+    return column.null_count > 0 or pc.any(pc.equal(column, "")).as_py() is True
 
 
 def _first_mbid(sent: Record, found: Record, name: str) -> str | None:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from bookpipe.model.rejections import Reason
 from bookpipe.sources.scrobbles.export_file import Export, MemberStream, OpenFile, reopen
+from bookpipe.sources.scrobbles.json_blocks import Block, Quota
 from bookpipe.sources.scrobbles.json_stream import ByteStream, Problem, Records, StreamDamageError
 
 STEP = 1_000  # records from one mark to the next
@@ -46,6 +47,7 @@ class RowIndex:
 
 
 START = Mark(0, 0, 0)
+_END = object()
 
 
 @contextmanager
@@ -63,14 +65,15 @@ def without_collecting() -> Iterator[None]:
 class _MemberRecords:
     """The records of one member from an offset, and a last Problem when its bytes are damaged."""
 
-    def __init__(self, stream: MemberStream, records_of: RecordsOf, offset: int) -> None:
+    def __init__(self, stream: MemberStream, records_of: RecordsOf, offset: int, quota: Quota | None) -> None:
         self._stream = stream
+        self._quota = quota
         self._records = records_of(stream, offset)
         self._damaged = False
 
     def __iter__(self) -> Iterator[Any]:
         try:
-            yield from self._records
+            yield from self._records.in_blocks(self._quota)
             self._stream.finish()
         except StreamDamageError as damage:
             self._damaged = True
@@ -80,11 +83,33 @@ class _MemberRecords:
         return None if self._damaged else self._records.resume_offset()
 
 
-def each_record(opened: OpenFile, export: Export, records_of: RecordsOf, mark: Mark = START) -> Iterator[Any]:
-    """The records of all members from a mark on, and Problems in the places of those that cannot be read."""
+def rows_of(record: Any) -> int:
+    """How many records one item of `each_record` stands for."""
+    return record.rows if isinstance(record, Block) else 1
+
+
+def record_range(records: Iterator[Any], quota: Quota, skipped: int, rows: int) -> Iterator[Any]:
+    """`rows` records behind `skipped` ones, of an iterator that looks at this quota."""
+    quota.rows = skipped or rows
+    while rows and (record := next(records, _END)) is not _END:
+        if skipped:
+            skipped -= rows_of(record)
+        else:
+            yield record
+            rows -= rows_of(record)
+        quota.rows = skipped or rows
+
+
+def each_record(
+    opened: OpenFile, export: Export, records_of: RecordsOf, mark: Mark = START, quota: Quota | None = None
+) -> Iterator[Any]:
+    """The records of all members from a mark on, and Problems in the places of those that cannot be read.
+
+    With a quota there are Blocks of records, too.
+    """
     offset = mark.offset
     for member in export.members[mark.member :]:
-        yield from _MemberRecords(opened.stream(member, offset), records_of, offset)
+        yield from _MemberRecords(opened.stream(member, offset), records_of, offset, quota)
         offset = 0
 
 
@@ -97,12 +122,14 @@ def scan(export: Export, records_of: RecordsOf) -> RowIndex:
         for n, member in enumerate(export.members):
             marks.append(Mark(rows, n, 0))
             due = rows + STEP
-            records = _MemberRecords(opened.stream(member), records_of, 0)
-            for _ in records:
-                rows += 1
+            quota = Quota(STEP)
+            records = _MemberRecords(opened.stream(member), records_of, 0, quota)
+            for record in records:
+                rows += rows_of(record)
                 if rows >= due and (offset := records.resume_offset()) is not None:
                     marks.append(Mark(rows, n, offset))
                     due = rows + STEP
+                quota.rows = max(1, due - rows)
     return RowIndex(rows, tuple(marks))
 
 
