@@ -7,6 +7,7 @@ ends with the ids that Koito itself would have given.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -37,8 +38,7 @@ class Wanted:
     keys: tuple[tuple[int, bytes, int, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class KnownRelease:
+class KnownRelease(NamedTuple):
     """A release. `title` is its primary alias; None when it has none (Koito then does not see it)."""
 
     id: int
@@ -46,8 +46,7 @@ class KnownRelease:
     mbid: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class KnownTrack:
+class KnownTrack(NamedTuple):
     id: int
     title: str | None  # primary alias
     release: int
@@ -82,8 +81,7 @@ class KoitoImage:
         return self.alias_joint is not None
 
 
-@dataclass(frozen=True, slots=True)
-class NewAlias:
+class NewAlias(NamedTuple):
     """An alias of the entity `owner` (reference or id). `source` is Koito's word: Canonical, MusicBrainz, Import."""
 
     owner: int
@@ -92,28 +90,24 @@ class NewAlias:
     primary: bool
 
 
-@dataclass(frozen=True, slots=True)
-class NewArtist:
+class NewArtist(NamedTuple):
     mbid: str | None
     image_source: str | None = None  # stored as given; an http(s) one gets a random image id as well
 
 
-@dataclass(frozen=True, slots=True)
-class NewRelease:
+class NewRelease(NamedTuple):
     mbid: str | None
     various_artists: bool = False
     image_source: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class NewTrack:
+class NewTrack(NamedTuple):
     mbid: str | None
     release: int
     duration: int
 
 
-@dataclass(frozen=True, slots=True)
-class ArtistLink:
+class ArtistLink(NamedTuple):
     """A row of artist_releases or artist_tracks."""
 
     artist: int
@@ -121,8 +115,7 @@ class ArtistLink:
     primary: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Resolution:
+class Resolution(NamedTuple):
     """What a digest was resolved to, for the lookup cache. `seconds`: up to three of its listens, since 1970."""
 
     digest: bytes
@@ -130,6 +123,15 @@ class Resolution:
     release: int
     track: int
     seconds: Sequence[int]
+
+
+class TrackFacts(NamedTuple):
+    """What only the user changes about a track. The titles are the primary aliases."""
+
+    release: int
+    title: str | None
+    release_title: str | None
+    artists: Sequence[int]
 
 
 @dataclass
@@ -156,6 +158,7 @@ class ListenPlan:
     track_durations: dict[int, int] = field(default_factory=dict)
     listens: pa.Table = field(default_factory=NEW_LISTENS.empty_table)  # at most one of a track and time
     resolutions: list[Resolution] = field(default_factory=list)
+    resolved_tracks: dict[int, TrackFacts] = field(default_factory=dict)  # those of the resolutions
     # One entry for each row of the chunk. "inserted" may still turn out as "existing" when it is written.
     outcomes: list[str] = field(default_factory=list)
     reasons: list[str | None] = field(default_factory=list)

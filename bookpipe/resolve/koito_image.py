@@ -14,6 +14,7 @@ from bookpipe.model.listen_plans import (
     NewArtist,
     NewRelease,
     NewTrack,
+    TrackFacts,
 )
 from bookpipe.model.listens import fold_name, trim
 
@@ -62,6 +63,7 @@ class KoitoIndex:
         self._track_of_mbid = {t.mbid: t.id for t in image.tracks if t.mbid is not None}
         self._durations = {track.id: track.duration for track in image.tracks}
         self._releases = {track.id: track.release for track in image.tracks}
+        self._track_titles = {track.id: track.title for track in image.tracks}
         self._tracks_of_title: dict[tuple[int, str], list[int]] = {}
         for track in sorted(image.tracks, key=lambda t: t.id):  # the lowest id wins, on either flavour
             if track.title is not None:
@@ -187,7 +189,7 @@ class KoitoIndex:
     def track_by_info(self, title: str, release: int, artists: Sequence[int]) -> int | None:
         """The first track of this primary title on the release that has all of these artists, and maybe others."""
         for track in self._tracks_of_title.get((release, title), ()):
-            if self._track_artists.get(track, {}).keys() >= set(artists):
+            if all(map(self._track_artists.get(track, {}).__contains__, artists)):
                 return track
         return None
 
@@ -197,11 +199,18 @@ class KoitoIndex:
         artist = next(iter(self._track_artists.get(track, ())), None)
         return None if release is None or artist is None else (artist, release, track)
 
+    def track_facts(self, track: int) -> TrackFacts:
+        """What the track is, which the image has or was added."""
+        release = self._releases[track]
+        title, release_title = self._track_titles[track], self._release_titles.get(release)
+        return TrackFacts(release, title, release_title, tuple(self._track_artists.get(track, ())))
+
     def add_track(self, title: str, release: int, artists: Sequence[int], mbid: str | None, duration: int) -> int:
         """A new track of these artists, the first of whom is its primary one; all are linked to the release too."""
         track = -len(self._new_tracks) - 1
         self._new_tracks.append(release)
         self._releases[track] = release
+        self._track_titles[track] = title
         self._durations[track] = duration
         self._track_mbids[track] = None
         if mbid is not None:

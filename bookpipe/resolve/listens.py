@@ -88,7 +88,8 @@ def resolve_listens(listens: PreparedListens, image: KoitoImage) -> ListenPlan:
             outcome = "existing"
         else:
             outcome = replay.submit(row, one, seconds, microseconds, client)
-            fault = fault_of_artists(f"no name is left of {one.said.artist!r}")
+            if outcome is None:
+                fault = fault_of_artists(f"no name is left of {one.said.artist!r}")
         if outcome is None:
             outcome, reasons[row], details[row] = "rejected", fault[0].value, fault[1]
         else:
@@ -109,7 +110,7 @@ class _Replay:
         self._exported = _ExportedListens(self._index)
         self._new: list[tuple[int, int, int, int, str]] = []  # columns of NEW_LISTENS
         self._times: set[tuple[int, int, int]] = set()
-        self._samples: dict[tuple[bytes, int], tuple[int, int, dict[int, None]]] = {}
+        self._samples: dict[tuple[bytes, int], tuple[int, int, list[int]]] = {}
 
     def submit(self, row: int, one: ListenInput, seconds: int, microseconds: int, client: str) -> str | None:
         """The outcome of a listen; None, and nothing was added, when no artist is left of it."""
@@ -122,12 +123,11 @@ class _Replay:
         else:
             place = self._index.track_place(track)
         if one.digest and place is not None:
-            key = (one.digest, track)
-            sample = self._samples.get(key)
+            sample = self._samples.get((one.digest, track))
             if sample is None:
-                sample = self._samples[key] = (place[0], place[1], {})
-            if len(sample[2]) < SAMPLES:
-                sample[2][seconds] = None
+                self._samples[one.digest, track] = (place[0], place[1], [seconds])
+            elif len(sample[2]) < SAMPLES and seconds not in sample[2]:
+                sample[2].append(seconds)
         time = (track, seconds, 0 if self._image.whole_seconds else microseconds)
         if time in self._times:
             return "existing"
@@ -145,6 +145,7 @@ class _Replay:
             Resolution(key, artist, release, track, tuple(seconds))
             for (key, track), (artist, release, seconds) in self._samples.items()
         ]
+        plan.resolved_tracks = {track: self._index.track_facts(track) for _, track in self._samples}
         return plan
 
 
@@ -189,6 +190,10 @@ class _SubmittedListens:
 
     def _artists(self, listen: ListenInput) -> list[int]:
         """The artists of a listen, each once. Koito counts repeats when it goes from one step to the next."""
+        if len(listen.names) == 1 and not (listen.credit_names or listen.said.artist_mbids):
+            artist = self._index.artist_by_name(listen.names[0])
+            if artist is not None:  # as in most listens of most people
+                return [artist]
         self._index.start_listen()
         seen: set[str | None] = set()
         result = self._by_credits(listen, seen) if listen.credit_names else []

@@ -2,10 +2,10 @@
 
 It is there so that what the user did in Koito since then is respected, and to see quickly what was loaded before. It is
 not there to replace the rules: these depend on the order of listens, and a first import must end as in Koito itself.
-A row says that a digest, in these rows of this export, was resolved to a track, an album and a first artist; it goes
-with any of the three. When a chunk (origin, first row to last row) is loaded, it trusts only rows of other origins, and
-rows of the same one whose rows overlap its own, which a load of the same rows has made (*visible* rows). So the chunks
-of an export do not see each other, and are resolved as if it were one.
+A row says that a digest, in a chunk (first row to last row of an export), was resolved to a track, an album and a first
+artist; it goes with any of the three. When a chunk is loaded, it trusts only the rows of other exports' chunks, and of
+those of its own that overlap it, which a load of the same rows has made (*visible* rows). So the chunks of an export do
+not see each other, and are resolved as if it were one.
 
 - A listen is *loaded* when a visible row of its digest names a track that has a listen at exactly that time. It ends
   as existing.
@@ -25,25 +25,27 @@ written.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 
-from bookpipe.model.listen_plans import Resolution
+from bookpipe.model.listen_plans import Resolution, TrackFacts
 from bookpipe.targets.koito.database import Database
 from bookpipe.targets.koito.image import track_artists
 from bookpipe.targets.koito.journal import create_tables
 
 _TABLES = """
-CREATE TABLE IF NOT EXISTS {p}lookup_origin (id {key} PRIMARY KEY, name text NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS {p}lookup_chunk (
+    id {key} PRIMARY KEY, origin text NOT NULL, first_row bigint NOT NULL, last_row bigint NOT NULL,
+    UNIQUE (origin, first_row, last_row));
 CREATE TABLE IF NOT EXISTS {p}lookup_witness (
     digest {bytes} NOT NULL PRIMARY KEY, second_1 bigint NOT NULL, second_2 bigint, second_3 bigint) {without_rowid};
 CREATE TABLE IF NOT EXISTS {p}track_lookup (
-    digest {bytes} NOT NULL, origin_id integer NOT NULL, first_row bigint NOT NULL, last_row bigint NOT NULL,
+    digest {bytes} NOT NULL, chunk_id integer NOT NULL,
     artist_id integer NOT NULL REFERENCES artists (id) ON DELETE CASCADE,
     release_id integer NOT NULL REFERENCES releases (id) ON DELETE CASCADE,
     track_id integer NOT NULL REFERENCES tracks (id) ON DELETE CASCADE,
     fingerprint {bytes} NOT NULL,
-    PRIMARY KEY (digest, track_id, origin_id, first_row));
+    PRIMARY KEY (digest, track_id, chunk_id));
 CREATE INDEX IF NOT EXISTS {i}track_lookup_artist ON {p}track_lookup (artist_id);
 CREATE INDEX IF NOT EXISTS {i}track_lookup_release ON {p}track_lookup (release_id);
 CREATE INDEX IF NOT EXISTS {i}track_lookup_track ON {p}track_lookup (track_id);
@@ -51,7 +53,9 @@ CREATE INDEX IF NOT EXISTS {i}track_lookup_track ON {p}track_lookup (track_id);
 _LAST_TABLE = "track_lookup"
 
 WITNESSES = 3
+_NOBODY = (None,) * WITNESSES
 FOLLOW_ALWAYS = b""  # the fingerprint of a row whose track the rules would not find
+_VISIBLE = "(h.origin != ? OR (h.first_row <= ? AND h.last_row >= ?))"  # of a chunk h, for one that is loaded
 
 Key = tuple[int, bytes, int, int]  # index into the chunk, digest, seconds, microseconds
 
@@ -62,33 +66,34 @@ class LookupCache:
     def __init__(self, database: Database, user_id: int) -> None:
         self._database = database
         self._user_id = user_id
-        self._lookup, self._witness, self._origin = map(
-            database.own, ("track_lookup", "lookup_witness", "lookup_origin")
-        )
+        self._lookup, self._witness, self._chunk = map(database.own, ("track_lookup", "lookup_witness", "lookup_chunk"))
 
     def exists(self) -> bool:
         """Whether the tables are there: the last of them is made last."""
-        return self._database.has_table(self._lookup)
+        return self._database.has_table(self._lookup) and self._database.has_table(self._chunk)
 
     def create(self) -> None:
         """Create the tables that are missing."""
+        if not self._database.has_table(self._chunk):  # an early bookpipe's had other columns: the cache starts anew
+            self._database.change(f"DROP TABLE IF EXISTS {self._lookup}")
         create_tables(self._database, _TABLES)
 
     def forget(self) -> None:
         """Empty the cache: from now on the rules decide alone, until it has filled again."""
-        for table in (self._lookup, self._witness):
+        for table in (self._lookup, self._witness, self._chunk):
             self._database.change(f"DELETE FROM {table}")
 
     def forget_chunks(self, chunks: Iterable[tuple[str, int, int]]) -> int:
         """Remove what the chunks (origin, first row, last row) have put in; the number of rows."""
         removed = 0
         for origin, first, last in chunks:
-            where = "WHERE origin_id = ? AND first_row = ? AND last_row = ?"
-            values = (self._origin_id(origin), first, last)
+            chunk = self._chunk_id(origin, first, last)
             digests = {
-                digest for (digest,) in self._database.run(f"SELECT digest FROM {self._lookup} {where}", *values)
+                digest
+                for (digest,) in self._database.run(f"SELECT digest FROM {self._lookup} WHERE chunk_id = ?", chunk)
             }
-            removed += self._database.change(f"DELETE FROM {self._lookup} {where}", *values)
+            removed += self._database.change(f"DELETE FROM {self._lookup} WHERE chunk_id = ?", chunk)
+            self._database.change(f"DELETE FROM {self._chunk} WHERE id = ?", chunk)
             given = self._database.given("digest", {"digest": ("bytea", sorted(digests))})
             self._database.change(
                 f"DELETE FROM {self._witness} WHERE digest IN (SELECT digest FROM {given.sql} k) "
@@ -101,13 +106,18 @@ class LookupCache:
         self, keys: Sequence[Key], origin: str, first_row: int, last_row: int
     ) -> tuple[frozenset[int], dict[bytes, int]]:
         """The rows of the chunk that are loaded, and the tracks to follow, by digest."""
-        database = self._database
-        if not keys or not any(
-            database.run(f"SELECT 1 FROM {table} LIMIT 1") for table in (self._lookup, self._witness)
-        ):
-            return frozenset(), {}
-        own = self._origin_id(origin)
-        given = database.given(
+        visible = (origin, last_row, first_row)
+        loaded = frozenset[int]()
+        changed: dict[bytes, int] = {}
+        if keys and self._database.run(f"SELECT 1 FROM {self._chunk} h WHERE {_VISIBLE} LIMIT 1", *visible):
+            loaded = self._loaded(keys, visible)
+            changed = self._changed(sorted({digest for row, digest, _, _ in keys if row not in loaded}), visible)
+        rest = {digest for row, digest, _, _ in keys if row not in loaded}
+        return loaded, {**changed, **self._moved(sorted(rest.difference(changed)))}
+
+    def _loaded(self, keys: Sequence[Key], visible: tuple[str, int, int]) -> frozenset[int]:
+        """The rows of the chunk whose listen is there."""
+        given = self._database.given(
             "key",
             {
                 "digest": ("bytea", [digest for _, digest, _, _ in keys]),
@@ -115,63 +125,53 @@ class LookupCache:
                 "at": ("bigint", [seconds * 1_000_000 + rest for _, _, seconds, rest in keys]),
             },
         )
-        loaded = frozenset(
-            row
-            for (row,) in database.run(
-                f"SELECT k.n FROM {given.sql} k CROSS JOIN {self._lookup} c CROSS JOIN listens l "
-                "WHERE c.digest = k.digest AND (c.origin_id != ? OR (c.first_row <= ? AND c.last_row >= ?)) "
-                f"AND l.track_id = c.track_id AND l.listened_at = {database.instant('k.at')}",
-                *given.values,
-                own,
-                last_row,
-                first_row,
-            )
+        rows = self._database.run(
+            f"SELECT k.n FROM {given.sql} k CROSS JOIN {self._lookup} c CROSS JOIN {self._chunk} h "
+            f"CROSS JOIN listens l WHERE c.digest = k.digest AND h.id = c.chunk_id AND {_VISIBLE} "
+            f"AND l.track_id = c.track_id AND l.listened_at = {self._database.instant('k.at')}",
+            *given.values,
+            *visible,
         )
-        digests = sorted({digest for row, digest, _, _ in keys if row not in loaded})
-        return loaded, self._followed(digests, own, first_row, last_row) if digests else {}
+        return frozenset(row for (row,) in rows)
 
-    def _followed(self, digests: Sequence[bytes], own: int, first_row: int, last_row: int) -> dict[bytes, int]:
-        """Where the user's changes lead these digests, for those that they concern."""
+    def _changed(self, digests: Sequence[bytes], visible: tuple[str, int, int]) -> dict[bytes, int]:
+        """(a): digests whose track is not any more what it was."""
+        if not digests:
+            return {}
         given = self._database.given("digest", {"digest": ("bytea", digests)})
         rows = self._database.run(
-            "SELECT c.digest, c.track_id, c.fingerprint, c.origin_id, c.first_row, c.last_row "
-            f"FROM {given.sql} k CROSS JOIN {self._lookup} c WHERE c.digest = k.digest",
+            "SELECT c.digest, c.track_id, c.fingerprint "
+            f"FROM {given.sql} k CROSS JOIN {self._lookup} c CROSS JOIN {self._chunk} h "
+            f"WHERE c.digest = k.digest AND h.id = c.chunk_id AND {_VISIBLE}",
             *given.values,
+            *visible,
         )
-        visible = [
-            (digest, track, fingerprint)
-            for digest, track, fingerprint, where, first, last in rows
-            if where != own or (first <= last_row and last >= first_row)
-        ]
-        rowless = set(digests).difference(row[0] for row in rows)
-        return {**self._changed(visible), **self._moved(rowless)}
-
-    def _changed(self, visible: Sequence[tuple[bytes, int, bytes]]) -> dict[bytes, int]:
-        """(a): digests whose track is not any more what it was."""
-        now = fingerprints(self._database, {track for _, track, _ in visible})
+        now = fingerprints(self._database, {track for _, track, _ in rows})
         tracks: dict[bytes, set[int]] = defaultdict(set)
-        for digest, track, _ in visible:
+        for digest, track, _ in rows:
             tracks[digest].add(track)
         return {
             digest: track
-            for digest, track, fingerprint in visible
+            for digest, track, fingerprint in rows
             if len(tracks[digest]) == 1 and fingerprint != now[track]
         }
 
-    def _moved(self, digests: Collection[bytes]) -> dict[bytes, int]:
-        """(b): digests without rows, by their witnesses."""
+    def _moved(self, digests: Sequence[bytes]) -> dict[bytes, int]:
+        """(b): those of the digests that have no rows, by their witnesses."""
         if not digests:
             return {}
         database = self._database
-        given = database.given("digest", {"digest": ("bytea", sorted(digests))})
+        given = database.given("digest", {"digest": ("bytea", digests)})
         witnesses = {
             digest: [second for second in seconds if second is not None]
             for digest, *seconds in database.run(
                 f"SELECT w.digest, w.second_1, w.second_2, w.second_3 FROM {given.sql} k CROSS JOIN {self._witness} w "
-                "WHERE w.digest = k.digest",
+                f"WHERE w.digest = k.digest AND NOT EXISTS (SELECT 1 FROM {self._lookup} c WHERE c.digest = k.digest)",
                 *given.values,
             )
         }
+        if not witnesses:
+            return {}
         at = database.integers("second", sorted({second for found in witnesses.values() for second in found}))
         with database.probing():
             listens = database.run(
@@ -193,26 +193,29 @@ class LookupCache:
     def remember(
         self,
         resolutions: Sequence[Resolution],
+        tracks: Mapping[int, TrackFacts],
         followed: Mapping[bytes, int],
         origin: str,
         first_row: int,
         last_row: int,
     ) -> None:
-        """Note what a chunk's digests were resolved to. References are ids by now, and the listens are there."""
+        """Note what a chunk's digests were resolved to. References are ids by now, and the listens are there.
+
+        `tracks`: what the resolutions' tracks are now.
+        """
         if not resolutions:
             return
         database = self._database
-        if not self._origin_id(origin):
-            database.change(f"INSERT INTO {self._origin} (name) VALUES (?)", origin)
-        prints = fingerprints(database, {r.track for r in resolutions if r.digest not in followed})
-        count = len(resolutions)
+        if not self._chunk_id(origin, first_row, last_row):
+            columns = "origin, first_row, last_row"
+            database.change(f"INSERT INTO {self._chunk} ({columns}) VALUES (?, ?, ?)", origin, first_row, last_row)
+        prints = {track: fingerprint(facts) for track, facts in tracks.items()}
+        chunk = self._chunk_id(origin, first_row, last_row)
         database.put(
             self._lookup,
             {
                 "digest": ("bytea", [r.digest for r in resolutions]),
-                "origin_id": ("bigint", [self._origin_id(origin)] * count),
-                "first_row": ("bigint", [first_row] * count),
-                "last_row": ("bigint", [last_row] * count),
+                "chunk_id": ("bigint", [chunk] * len(resolutions)),
                 "artist_id": ("bigint", [r.artist for r in resolutions]),
                 "release_id": ("bigint", [r.release for r in resolutions]),
                 "track_id": ("bigint", [r.track for r in resolutions]),
@@ -227,47 +230,56 @@ class LookupCache:
 
     def _note_witnesses(self, resolutions: Sequence[Resolution]) -> None:
         """The newest listens are witnesses: of older ones nobody knows whether they are there still."""
-        database = self._database
-        noted = [(r.digest, r.track, second) for r in resolutions for second in r.seconds[:WITNESSES]]
-        given = database.given(
-            "witness",
-            {
-                "n": ("bigint", range(len(noted))),
-                "track": ("bigint", [track for _, track, _ in noted]),
-                "at": ("bigint", [second for _, _, second in noted]),
-            },
-        )
-        with database.probing():
-            rows = database.run(
-                f"SELECT k.n FROM {given.sql} k CROSS JOIN listens l "
-                f"WHERE {database.within_second('l.listened_at', 'k.at')} AND +l.user_id = ? AND l.track_id != k.track",
-                *given.values,
-                self._user_id,
-            )
-        shared = {n for (n,) in rows}
-        witnesses: dict[bytes, list[int | None]] = defaultdict(list)
-        for n, (digest, _, second) in enumerate(noted):
-            if n not in shared and len(witnesses[digest]) < WITNESSES:
-                witnesses[digest].append(second)
-        digests = [digest for digest, seconds in witnesses.items() if seconds]
-        columns = list(zip(*((witnesses[d] + [None] * WITNESSES)[:WITNESSES] for d in digests), strict=True))
-        if columns:
-            database.replace(
+        shared = self._shared([(r.track, second) for r in resolutions for second in r.seconds])
+        witnesses: dict[bytes, list[int | None]] = {}
+        for r in resolutions:
+            seconds = [second for second in r.seconds if (r.track, second) not in shared] if shared else r.seconds
+            if seconds:
+                witnesses[r.digest] = [*witnesses.get(r.digest, ()), *seconds, *_NOBODY][:WITNESSES]
+        if witnesses:
+            columns = zip(*witnesses.values(), strict=True)
+            self._database.replace(
                 self._witness,
                 {
-                    "digest": ("bytea", digests),
+                    "digest": ("bytea", list(witnesses)),
                     **{f"second_{n}": ("bigint", column) for n, column in enumerate(columns, start=1)},
                 },
             )
 
-    def _origin_id(self, name: str) -> int:
-        """The number of an origin; 0 for one that is not there yet."""
-        rows = self._database.run(f"SELECT id FROM {self._origin} WHERE name = ?", name)
+    def _shared(self, listens: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:
+        """Those of the listens (track, second) at whose second another track has one too."""
+        given = self._database.given(
+            "witness",
+            {"track": ("bigint", [track for track, _ in listens]), "at": ("bigint", [second for _, second in listens])},
+        )
+        with self._database.probing():
+            rows = self._database.run(
+                f"SELECT k.track, k.at FROM {given.sql} k CROSS JOIN listens l WHERE "
+                f"{self._database.within_second('l.listened_at', 'k.at')} AND +l.user_id = ? AND l.track_id != k.track",
+                *given.values,
+                self._user_id,
+            )
+        return {(track, second) for track, second in rows}
+
+    def _chunk_id(self, origin: str, first_row: int, last_row: int) -> int:
+        """The number of a chunk; 0 for one that is not there."""
+        rows = self._database.run(
+            f"SELECT id FROM {self._chunk} WHERE origin = ? AND first_row = ? AND last_row = ?",
+            origin,
+            first_row,
+            last_row,
+        )
         return int(rows[0][0]) if rows else 0
 
 
+def fingerprint(track: TrackFacts) -> bytes:
+    """A digest of what only the user changes about a track."""
+    facts = (track.release, track.title, track.release_title, sorted(track.artists))
+    return blake2b(repr(facts).encode(), digest_size=8).digest()
+
+
 def fingerprints(database: Database, tracks: Iterable[int]) -> dict[int, bytes]:
-    """Digests of what only the user changes about these tracks: title, album, the album's title, artists."""
+    """The fingerprints of these tracks as they are in the database."""
     wanted = sorted(tracks)
     if not wanted:
         return {}
@@ -283,6 +295,6 @@ def fingerprints(database: Database, tracks: Iterable[int]) -> dict[int, bytes]:
     for track, artist in track_artists(database, wanted):
         artists[track].append(artist)
     return {
-        track: blake2b(repr((*facts, sorted(artists[track]))).encode(), digest_size=8).digest()
-        for track, *facts in rows
+        track: fingerprint(TrackFacts(release, title, release_title, artists[track]))
+        for track, release, title, release_title in rows
     }

@@ -7,11 +7,12 @@ that Koito itself would have written, in its order, so that an empty database en
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
 from bookpipe.model.counts import LoadCounts
-from bookpipe.model.listen_plans import KoitoImage, ListenPlan, NewAlias, Resolution, Wanted
+from bookpipe.model.listen_plans import KoitoImage, ListenPlan, NewAlias, Resolution, TrackFacts, Wanted
 from bookpipe.targets.koito.database import Database
 from bookpipe.targets.koito.image import load_image
 from bookpipe.targets.koito.journal import Chunk, Journal, Made
@@ -98,7 +99,10 @@ class Writer(Reader):
         )
         self._journal.add(chunk, result.counts, made)
         if self._cache is not None:
-            self._cache.remember(entities.resolutions(), self._followed, chunk.origin, chunk.first_row, chunk.last_row)
+            self._cache.remember(
+                entities.resolutions(), entities.resolved_tracks(), self._followed,
+                chunk.origin, chunk.first_row, chunk.last_row,
+            )  # fmt: skip
         return result
 
 
@@ -143,7 +147,7 @@ class _Entities:
             {
                 "id": ("bigint", self.tracks),
                 "musicbrainz_id": ("uuid", [t.mbid for t in plan.tracks]),
-                "release_id": ("bigint", [_real(t.release, self.releases) for t in plan.tracks]),
+                "release_id": ("bigint", _real([t.release for t in plan.tracks], self.releases)),
                 "duration": ("bigint", [t.duration for t in plan.tracks]),
             },
         )
@@ -156,7 +160,7 @@ class _Entities:
         self._database.put(
             f"{kind}_aliases",
             {
-                f"{kind}_id": ("bigint", [_real(a.owner, new) for a in aliases]),
+                f"{kind}_id": ("bigint", _real([a.owner for a in aliases], new)),
                 "alias": ("text", [a.alias for a in aliases]),
                 "source": ("text", [a.source for a in aliases]),
                 "is_primary": ("boolean", [a.primary for a in aliases]),
@@ -168,8 +172,8 @@ class _Entities:
         self._database.put(
             f"artist_{kind}s",
             {
-                "artist_id": ("bigint", [_real(link.artist, self.artists) for link in links]),
-                f"{kind}_id": ("bigint", [_real(link.owner, new) for link in links]),
+                "artist_id": ("bigint", _real([link.artist for link in links], self.artists)),
+                f"{kind}_id": ("bigint", _real([link.owner for link in links], new)),
                 "is_primary": ("boolean", [link.primary for link in links]),
             },
             ignore=True,
@@ -188,28 +192,38 @@ class _Entities:
     def listens(self) -> pa.Table:
         """The plan's listens with ids for references."""
         table = self._plan.listens
-        tracks = [_real(track, self.tracks) for track in table["track"].to_pylist()]
+        tracks = _real(table["track"].to_pylist(), self.tracks)
         place = table.schema.get_field_index("track")
         return table.set_column(place, table.schema.field(place), pa.array(tracks, pa.int64()))
 
     def links_of_old_releases(self) -> list[tuple[int, int]]:
-        return [(_real(link.artist, self.artists), link.owner) for link in self._plan.release_links if link.owner > 0]
+        links = [link for link in self._plan.release_links if link.owner > 0]
+        return list(
+            zip(_real([link.artist for link in links], self.artists), [link.owner for link in links], strict=True)
+        )
 
     def resolutions(self) -> list[Resolution]:
-        return [
-            Resolution(
-                r.digest,
-                _real(r.artist, self.artists),
-                _real(r.release, self.releases),
-                _real(r.track, self.tracks),
-                r.seconds,
-            )
-            for r in self._plan.resolutions
-        ]
+        digests, artists, releases, tracks, seconds = _columns(self._plan.resolutions, len(Resolution._fields))
+        ids = (_real(artists, self.artists), _real(releases, self.releases), _real(tracks, self.tracks))
+        return list(map(Resolution, digests, *ids, seconds))
+
+    def resolved_tracks(self) -> dict[int, TrackFacts]:
+        found = self._plan.resolved_tracks
+        releases, titles, release_titles, artists = _columns(list(found.values()), len(TrackFacts._fields))
+        new = self.artists[::-1]  # once for all of them
+        real = ([artist if artist > 0 else new[artist] for artist in some] for some in artists)
+        facts = map(TrackFacts, _real(releases, self.releases), titles, release_titles, real)
+        return dict(zip(_real(list(found), self.tracks), facts, strict=True))
 
 
-def _real(reference: int, new: Sequence[int]) -> int:
-    return reference if reference > 0 else new[-reference - 1]
+def _real(references: Sequence[int], new: Sequence[int]) -> list[int]:
+    """The ids: those of new rows stand for -1, -2 ..."""
+    backwards = new[::-1]
+    return [reference if reference > 0 else backwards[reference] for reference in references]
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[Sequence[Any]]:
+    return list(zip(*rows, strict=True)) if rows else [()] * width
 
 
 def _images(sources: Sequence[str | None]) -> dict[str, tuple[str, list[str | None]]]:

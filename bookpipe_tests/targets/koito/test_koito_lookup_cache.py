@@ -1,8 +1,10 @@
 """The lookup cache respects what the user did in Koito, sees what was loaded before, and never replaces the rules."""
 
+from uuid import UUID
+
 import pytest
 
-from bookpipe.targets.koito.lookup_cache import LookupCache
+from bookpipe.targets.koito.lookup_cache import LookupCache, fingerprints
 from bookpipe_tests.targets.koito.music import START, Music, listen
 
 # What was loaded before
@@ -49,6 +51,31 @@ def test_times_differ_by_microseconds_on_postgres_only(music: Music) -> None:
     music.load(rows)
     rows[0]["listened_us"] = 7
     assert len(music.look_up(rows).loaded) == music.sqlite
+
+
+def test_what_a_track_was_made_as_is_what_the_database_says(music: Music) -> None:
+    """Otherwise every track would look like one that the user has changed."""
+    music.load([listen("A", "s", "R", START), listen("B", "s", "R", START + 1)])
+    rows = [
+        listen("A", "s", "R", START + 5), listen("A", "t", at=START + 6, artist_names=["A", "C"]),
+        listen("B", "u", "R", START + 7, artist_names=["B", "A"], recording_mbid=str(UUID(int=9))),
+        listen("C", "w", at=START + 8),
+    ]  # fmt: skip
+    music.load(rows, "another", partition="two")
+    stored = music.sql(f"SELECT track_id, fingerprint FROM {music.own('track_lookup')}")
+    with music.koito.connect() as session, session.database.writing():
+        now = fingerprints(session.database, {track for track, _ in stored})
+    assert len(stored) == 6
+    assert {(track, bytes(fingerprint)) for track, fingerprint in stored} == set(now.items())
+
+
+def test_the_cache_of_an_early_bookpipe_is_made_anew(music: Music) -> None:
+    rows = [listen("A", "s", at=START)]
+    music.load(rows)
+    music.user.run(f"DROP TABLE {music.own('lookup_chunk')}")
+    music.load(rows, first=5)
+    assert music.journal()["track_lookup"] == 1
+    assert music.look_up(rows, first=5).loaded == {0}
 
 
 # Chunks of one export
