@@ -141,8 +141,9 @@ def print_summary(summary: LoadSummary, console: Console) -> None:
     if c.read and not c.inserted:
         console.print("Nothing was inserted: all of it was there already or is rejected.")
     if summary.failed:
+        what = "1 partition" if len(summary.failed) == 1 else f"{len(summary.failed)} partitions"
         console.print(
-            f"[red]{len(summary.failed)} partitions failed.[/] Run the same command again once the cause is mended, or "
+            f"[red]{what} failed.[/] Run the same command again once the cause is mended, or "
             "leave the sensor retry_failed_partitions on; every run is in the UI."
         )
     if summary.stopping:

@@ -59,7 +59,7 @@ def translate(error: sqlite3.Error, doing: str) -> BookpipeError:
 
 def _remedy(text: str) -> str:
     if "not a database" in text:
-        return "The setting names a file of another kind."
+        return "It is a file of another kind: check the path that bookpipe was given."
     if "readonly" in text or "unable to open" in text:
         return (
             "SQLite must be able to write the file, its -wal and -shm beside it, and the folder: run bookpipe as the "

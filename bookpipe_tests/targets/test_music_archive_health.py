@@ -14,7 +14,7 @@ from bookpipe.targets.music_archive.audit import Findings, audit_songs
 from bookpipe.targets.music_archive.health import examine
 from bookpipe_tests.targets.archive_uploads import Uploads, uploads
 
-SUBJECTS = [f"music archive: {subject}" for subject in ("is there", "login", "role", "strategy")]
+SUBJECTS = [f"Music archive: {subject}" for subject in ("is there", "login", "role", "strategy")]
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def found(up: Uploads) -> dict[str, Finding]:
     findings = examine(up.server)
     assert [finding.subject for finding in findings] == SUBJECTS
     assert up.archive.songs() == []
-    return {finding.subject.removeprefix("music archive: "): finding for finding in findings}
+    return {finding.subject.removeprefix("Music archive: "): finding for finding in findings}
 
 
 def test_a_healthy_archive_is_found_healthy_without_making_anything(up: Uploads) -> None:

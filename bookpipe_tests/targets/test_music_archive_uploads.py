@@ -11,9 +11,10 @@ import pytest
 
 from bookpipe.demo.music_archive import Action, Fault, archive_process
 from bookpipe.model.rejections import Reason
+from bookpipe.model.songs import SONG_OUTCOMES
 from bookpipe.runtime.progress import Progress
 from bookpipe.runtime.upload_ledger import Content
-from bookpipe.targets.music_archive.uploads import FREE, OUTCOMES
+from bookpipe.targets.music_archive.uploads import FREE
 from bookpipe_tests.targets.archive_uploads import Uploads, details, outcomes, reasons, song_bytes, uploads
 from bookpipe_tests.unprivileged import nobody, open_folder
 
@@ -31,7 +32,7 @@ def test_every_file_becomes_one_song_with_its_bytes(up: Uploads) -> None:
     assert (result.counts.inserted, result.counts.read, result.stopped) == (30, 30, False)
     assert result.sent_bytes == 30 * 3_000
     assert result.strategy in ("direct", "multipart")
-    assert result.outcomes.schema == OUTCOMES
+    assert result.outcomes.schema == SONG_OUTCOMES
     up.assert_holds(names)
     ids = {song["title"]: song["id"] for song in up.archive.songs()}
     assert result.outcomes.column("song_id").to_pylist() == [ids[Path(name).stem] for name in names]

@@ -15,10 +15,10 @@ from bookpipe.targets.music_archive.strategies import choose_strategy, may_uploa
 def examine(server: MusicArchive) -> list[Finding]:
     """Findings about the archive; what depends on something that failed is skipped."""
     looks: dict[str, Callable[[str, ArchiveClient], Finding]] = {
-        "music archive: is there": _is_there,
-        "music archive: login": _login,
-        "music archive: role": _role,
-        "music archive: strategy": _strategy,
+        "Music archive: is there": _is_there,
+        "Music archive: login": _login,
+        "Music archive: role": _role,
+        "Music archive: strategy": _strategy,
     }
     findings: list[Finding] = []
     failed = ""

@@ -29,9 +29,6 @@ from bookpipe.targets.music_archive.window import Window
 
 FREE = -1  # in `waits_for`: the row waits for nobody
 
-# The archive's ids are UUIDs.
-OUTCOMES = SONG_OUTCOMES.set(SONG_OUTCOMES.get_field_index("song_id"), pa.field("song_id", pa.string()))
-
 
 class NeverStop:
     """Nobody wants the upload to stop."""
@@ -42,7 +39,7 @@ class NeverStop:
 
 @dataclass(frozen=True)
 class UploadResult:
-    """How a batch ended. `outcomes` has the rows of SONG_OUTCOMES with song_id as text, in the order of the batch.
+    """How a batch ended. `outcomes` has the rows of SONG_OUTCOMES, in the order of the batch.
 
     When the upload was stopped, rows that had not ended are missing from it and from the counts. `seconds` are those
     of all threads together, by phase (reserve, put, commit, settle), and `elapsed` those of the clock.
@@ -264,7 +261,7 @@ def _outcomes(rows: list[_Row]) -> pa.Table:
         "sent_bytes": [row.sent for row, _ in ended],
         "processing_error": [end.processing_error or None for _, end in ended],
     }
-    return pa.table({name: pa.array(columns[name], OUTCOMES.field(name).type) for name in OUTCOMES.names}, OUTCOMES)
+    return pa.table([pa.array(columns[field.name], field.type) for field in SONG_OUTCOMES], schema=SONG_OUTCOMES)
 
 
 def _count(rows: list[_Row]) -> LoadCounts:
