@@ -1,6 +1,6 @@
 """Koito 0.1: a PostgreSQL database."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,7 @@ LOCKED_TABLES = (
 SHORT_WAIT = "500ms"  # shorter than the second after which PostgreSQL looks for deadlocks and ends one of the waiting
 LOCK_ATTEMPTS = 120
 
+_NULL = "NULL"
 _ARROW = {"bigint": pa.int64(), "boolean": pa.bool_(), "text": pa.string(), "uuid": pa.string()}
 
 
@@ -65,7 +66,7 @@ class PostgresDatabase(Database):
         arrays = ", ".join(f"?::{kind}[]" for kind, _ in columns.values())
         return Given(
             f"(SELECT * FROM unnest({arrays}) AS given_{name} ({', '.join(columns)}))",
-            tuple(list(values) for _, values in columns.values()),
+            tuple(_array(kind, values) for kind, values in columns.values()),
         )
 
     def put(self, table: str, columns: Columns, *, ignore: bool = False) -> None:
@@ -199,3 +200,14 @@ class PostgresDatabase(Database):
 
     def within_second(self, listened_at: str, second: str) -> str:
         return f"{listened_at} >= to_timestamp({second}) AND {listened_at} < to_timestamp({second} + 1)"
+
+
+def _array(kind: str, values: Sequence[Any]) -> str:
+    """PostgreSQL's notation of an array. psycopg writes it too, several times slower."""
+    if kind in ("text", "uuid"):
+        items = (_NULL if v is None else '"' + v.replace("\\", "\\\\").replace('"', '\\"') + '"' for v in values)
+    elif kind == "bytea":
+        items = (_NULL if v is None else f'"\\\\x{v.hex()}"' for v in values)
+    else:
+        items = (_NULL if v is None else str(v) for v in values)
+    return "{" + ",".join(items) + "}"

@@ -208,3 +208,14 @@ def test_chunks_are_resolved_by_their_images_as_by_an_image_of_everything(music:
                 assert plans[0] == plans[1]
             music.load_chunk(session, rows[first : first + 15], first=first)
     assert music.is_sound()
+
+
+ODD_NAMES = ("NULL", "null", "{a,b}", '"', "\\", '\\"', "a'b", "%s", "?", "a,b", "line\nbreak", "ünïcödé 🎵")
+
+
+def test_names_that_mean_something_to_a_database_are_names(music: Music) -> None:
+    music.load(listen(name, name, name, START + n) for n, name in enumerate(ODD_NAMES))
+    image = music.image(artist_names=ODD_NAMES, release_titles=ODD_NAMES, track_titles=ODD_NAMES)
+    assert sorted(alias for _, alias in image.artist_aliases) == sorted(ODD_NAMES)
+    assert sorted(str(release.title) for release in image.releases) == sorted(ODD_NAMES)
+    assert sorted(str(track.title) for track in image.tracks) == sorted(ODD_NAMES)
