@@ -34,8 +34,9 @@ demo: $(INSTALLED) ## Load a sample Calibre library into a sandbox MyBookshelf2
 ui: $(INSTALLED) ## Open Dagster's UI on 127.0.0.1:3000 (your .env, else the demo)
 	@$(BIN)/bookpipe ui
 
+# Up to four files at a time, each worker with a PostgreSQL of its own.
 test: $(INSTALLED) ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-all: $(INSTALLED) ## Run the tests, the slow and the browser ones too
 	$(BIN)/python -m pytest -m ''

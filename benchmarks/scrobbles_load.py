@@ -37,7 +37,7 @@ def main(export_path: str, index_dir: str) -> None:
         for name in counts:
             counts[name] += getattr(result.counts, name)
         for phase, s in {"parse": parsed - began, **result.seconds}.items():
-            phases[phase] = phases.get(phase, 0.0) + s
+            phases[phase] = round(phases.get(phase, 0.0) + s, 3)
     print(json.dumps({"seconds": time.perf_counter() - start, "batches": batches, "phases": phases, **counts}))
 
 

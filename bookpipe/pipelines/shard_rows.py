@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,6 +18,7 @@ from bookpipe.pipelines.shard_members import PIECE, Examined, MemberReader
 from bookpipe.pipelines.shard_workers import MemberWorkers, read_member
 from bookpipe.sources.ebook_metadata import PdfReader, title_from_name
 from bookpipe.sources.shard_chunks import Chunk, ShardRow
+from bookpipe.sources.tar_streams import Range
 
 # Kinds that are books although MyBookshelf2 has no such format: the options say whether it gets them. What else
 # MyBookshelf2 does not have (zip, xls, jpg ...) is refused.
@@ -180,14 +182,11 @@ def _write(row: ShardRow, file: int) -> None:
     held = row.held
     assert held is not None
     at = 0
-    try:
-        while at < held.size:
-            copied = os.copy_file_range(held.file.fd, file, held.size - at, held.offset + at)
-            if not copied:
-                break
-            at += copied
-    except (AttributeError, OSError):  # not this system, not between these file systems
-        pass
+    # The second copies between file systems, too. Either may be missing, or not want these files.
+    for copy in (_copy_range, _send):
+        with suppress(AttributeError, OSError):
+            while at < held.size and (copied := copy(held, at, file)):
+                at += copied
     os.lseek(file, at, os.SEEK_SET)
     while at < held.size:
         piece = memoryview(held.read_at(at, PIECE))
@@ -196,3 +195,12 @@ def _write(row: ShardRow, file: int) -> None:
         at += len(piece)
         while piece:
             piece = piece[os.write(file, piece) :]
+
+
+def _copy_range(held: Range, at: int, file: int) -> int:
+    return os.copy_file_range(held.file.fd, file, held.size - at, held.offset + at, at)
+
+
+def _send(held: Range, at: int, file: int) -> int:
+    os.lseek(file, at, os.SEEK_SET)
+    return os.sendfile(file, held.file.fd, held.offset + at, held.size - at)

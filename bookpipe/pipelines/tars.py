@@ -24,6 +24,7 @@ from bookpipe.pipelines import books
 from bookpipe.pipelines.seconds import Phases
 from bookpipe.pipelines.shard_rows import ChunkHasher, FindMembers, HashedChunk
 from bookpipe.resolve.books import Batch, BookOptions
+from bookpipe.runtime.garbage import collector_paused
 from bookpipe.runtime.progress import NoProgress, Progress
 from bookpipe.runtime.state import State
 from bookpipe.runtime.stopping import check_stop
@@ -288,7 +289,6 @@ class _Prepared:
     chunk: Chunk
     hashed: HashedChunk
     batch: Batch
-    known: Known
     seconds: dict[str, float]
 
 
@@ -348,11 +348,12 @@ class _Load:
                 following: Future[_Prepared | None] | None = None
                 if not last:
                     following = reader.submit(self._prepare, chunks, hasher)
-                loaded = self._write(prepared, begun.generation, start)
+                with collector_paused():
+                    loaded = self._write(prepared, begun.generation, start)
                 result.add(prepared.chunk, prepared.hashed, loaded)
                 for phase, s in prepared.seconds.items():
                     result.seconds[phase] = result.seconds.get(phase, 0.0) + s
-                members += prepared.hashed.rows.num_rows
+                members += prepared.batch.size
                 start = _encode(prepared.chunk.resume)
                 progress.advance("members", members, None)
                 progress.advance("bytes", prepared.chunk.done, prepared.chunk.total)
@@ -362,7 +363,7 @@ class _Load:
                 prepared = following.result() if following is not None else None
 
     def _prepare(self, chunks: Iterator[Chunk], hasher: ChunkHasher) -> _Prepared | None:
-        """The next chunk, hashed and looked up; None at the end."""
+        """The next chunk, hashed; None at the end."""
         phases = Phases()
         try:
             with phases.timed("read"):
@@ -375,10 +376,7 @@ class _Load:
             raise TransientError(
                 f"The shard {self.shard.path} cannot be read on: {error.strerror}. The partition is tried again."
             ) from error
-        with phases.timed("look_up"):
-            batch = Batch(hashed.rows)
-            known = books.find_known(self.session, batch)
-        return _Prepared(chunk, hashed, batch, known, phases.seconds)
+        return _Prepared(chunk, hashed, Batch(hashed.rows), phases.seconds)
 
     def _write(self, prepared: _Prepared, generation: int, start: str) -> books.LoadResult:
         chunk = prepared.chunk
@@ -415,6 +413,6 @@ class _Load:
             self._entries(journal).commit(self.identity, generation, entry)
 
         return books.bulk_insert(
-            self.session, prepared.batch, prepared.known, self.options, pipeline=self.pipeline,
+            self.session, prepared.batch, Known(), self.options, pipeline=self.pipeline,
             partition=self.partition, run_id=self.run_id, contents=prepared.hashed.contents, at_commit=at_commit,
         )  # fmt: skip

@@ -1,6 +1,7 @@
 """Processes say of members what threads say, and are not missed when they die."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from hashlib import sha1
 from pathlib import Path
@@ -15,7 +16,8 @@ from bookpipe.pipelines.shard_rows import BOOK_KINDS
 from bookpipe.pipelines.shard_workers import MemberWorkers, Request, read_member
 from bookpipe.pipelines.tars import Limits
 from bookpipe.sources.ebook_metadata import PdfReader
-from bookpipe.sources.tar_streams import OpenFile
+from bookpipe.sources.shard_chunks import ShardRow
+from bookpipe.sources.tar_streams import OpenFile, Range
 from bookpipe_tests.pipelines import dying_worker
 from bookpipe_tests.pipelines.shards import book, files_of, load, make_shard, numbered
 from bookpipe_tests.pipelines.test_tars import TEXT
@@ -127,3 +129,15 @@ def test_a_load_in_processes_ends_as_one_in_threads(
     assert shelf.meaning() == another_shelf.meaning()
     assert files_of(shelf) == files_of(another_shelf)
     assert children() == before
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["same file system", "another file system"])
+def test_a_member_is_copied_out_of_its_shard_alone(tmp_path: Path, elsewhere: bool) -> None:
+    data = bytes(range(256)) * 1_000
+    file, requests = packed(tmp_path / "members", [b"before", data, b"behind"])
+    offset, size, _ = requests[1]
+    row = ShardRow(offset, b"member", size, 0, held=Range(file, offset, size))
+    with tempfile.TemporaryFile(dir="/dev/shm" if elsewhere and os.path.isdir("/dev/shm") else tmp_path) as copy:
+        shard_rows._write(row, copy.fileno())
+        copy.seek(0)
+        assert copy.read() == data

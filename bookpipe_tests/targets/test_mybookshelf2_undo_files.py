@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import pyarrow as pa
 import pytest
+from pyarrow import compute
 
 from bookpipe.model.errors import ConfigError, TransientError
 from bookpipe.model.secrets import Secret
@@ -224,5 +225,5 @@ def test_a_role_without_the_right_to_delete_is_told_so(shelf: Shelf, library: Pa
     assert (everything(shelf), journal(shelf)) == (before, entries)
     shelf.sql("GRANT DELETE ON ALL TABLES IN SCHEMA public TO keeper")
     assert undo(shelf, url=keeper).ebooks > 0
-    assert look_up(shelf.target, table).filter(pa.compute.field("kind") == "sources").num_rows == 0
+    assert look_up(shelf.target, table).filter(compute.field("kind") == "sources").num_rows == 0
     assert shelf.one("SELECT count(*) FROM ebook") == 0

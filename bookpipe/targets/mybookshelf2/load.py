@@ -96,24 +96,18 @@ class Writer:
             "ebook": plan.ebooks, "source": plan.sources, "author": plan.authors, "series": plan.series,
             "language": plan.languages, "genre": plan.genres, "format": plan.formats,
         }  # fmt: skip
-        drawn: list[list[int]] = []
+        # The sequence's name is asked for once, not for each id.
+        drawn = ", ".join(
+            f"ARRAY(SELECT nextval((SELECT pg_get_serial_sequence('public.{table}', 'id'))::regclass) "
+            "FROM generate_series(1, %s))"
+            for table in tables
+        )
         with translating("drawing ids"):
-            for table, rows in tables.items():
-                ids: list[int] = []
-                if rows:
-                    # One call for the name, not one for each id.
-                    name = self.connection.execute(
-                        "SELECT pg_get_serial_sequence(%s, 'id')", (f"public.{table}",)
-                    ).fetchone()
-                    row = (
-                        name
-                        and self.connection.execute(
-                            "SELECT array_agg(nextval(%s::regclass)) FROM generate_series(1, %s)", (name[0], len(rows))
-                        ).fetchone()
-                    )
-                    ids = list(row[0]) if row else []
-                drawn.append(ids)
-        return Ids(*drawn)
+            row = self.connection.execute(
+                f"SELECT {drawn}".encode(), [len(rows) for rows in tables.values()]
+            ).fetchone()
+        assert row is not None
+        return Ids(*map(list, row))
 
     @contextmanager
     def placing(self, pipeline: str, partition: str, placements: Sequence[Placement]) -> Iterator[Callable[[], None]]:

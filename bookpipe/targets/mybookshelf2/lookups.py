@@ -125,6 +125,8 @@ def still_there(connection: Connection, known: Known) -> bool:
     """Whether the application has deleted none of the sources and ebooks in `known` since they were looked up."""
     sources = {*known.sources.values(), *known.files.values()}
     ebooks = {*known.books.values(), *known.source_ebooks.values()}
+    if not sources and not ebooks:
+        return True
     with translating("looking up what MyBookshelf2 has"):
         row = connection.execute(
             f"SELECT (SELECT count(*) FROM source WHERE id = ANY({as_array('bigint')})), "
@@ -136,6 +138,8 @@ def still_there(connection: Connection, known: Known) -> bool:
 
 def look_up_contents(connection: Connection, sources: Sequence[int]) -> dict[int, tuple[str, int]]:
     """Source id -> (SHA-1, size) as its row has them."""
+    if not sources:
+        return {}
     with translating("looking up sources"):
         rows = connection.execute(
             f"SELECT id, hash, size FROM source WHERE id = ANY({as_array('bigint')})".encode(), (joined(sources),)
