@@ -23,6 +23,16 @@ NEW_LISTENS = pa.schema(
 )
 
 
+class ListenKey(NamedTuple):
+    """A listen for the lookup cache."""
+
+    row: int  # index into the chunk
+    digest: bytes  # of what decides its resolution
+    seconds: int  # since 1970
+    microseconds: int  # the rest
+    duration: int  # seconds, that its track gets unless it has one
+
+
 @dataclass(frozen=True)
 class Wanted:
     """Every text by which the rules could look anything up for a chunk. Exact, case-sensitive, distinct."""
@@ -33,9 +43,7 @@ class Wanted:
     release_mbids: frozenset[str] = frozenset()
     track_titles: frozenset[str] = frozenset()
     recording_mbids: frozenset[str] = frozenset()
-    # (index into the chunk, digest of what decides its resolution, seconds, microseconds) of each listen;
-    # empty when the lookup cache is off.
-    keys: tuple[tuple[int, bytes, int, int], ...] = ()
+    keys: tuple[ListenKey, ...] = ()  # of each listen; empty when the lookup cache is off
 
 
 class KnownRelease(NamedTuple):

@@ -66,6 +66,7 @@ class ListenInput(NamedTuple):
     names: tuple[str, ...]  # trimmed
     credit_names: tuple[str, ...]  # trimmed
     parsed: tuple[str, ...]  # artists out of the artist string and the title, where the rules can come to that
+    duration: int  # that fills a gap of its track, seconds; 0 = unknown, or the kind fills none
     fault: Fault | None  # why it cannot be resolved, whatever Koito has
     digest: bytes  # b"" without the lookup cache
 
@@ -137,6 +138,7 @@ def _maker(options: ListenOptions) -> Callable[[Said], ListenInput]:
             names=names,
             credit_names=credits,
             parsed=() if exported else _parse(said, separators),
+            duration=0 if exported else said.duration or 0,
             fault=_fault(said, names, credits, exported=exported),
             digest=b"" if digest is None else digest(said),
         )
@@ -172,7 +174,7 @@ def fault_of_artists(detail: str) -> Fault:
 
 
 def _digester(options: ListenOptions) -> Callable[[Said], bytes]:
-    """Digests of 16 bytes of all that decides what a listen is resolved to, and what its resolution changes.
+    """Digests of 16 bytes of all that decides what a listen is resolved to. (A duration does not: it fills a gap.)
 
     Python's notation in ASCII tells all values apart and is the same in every Python. Of the texts nothing is folded or
     trimmed.
@@ -191,7 +193,6 @@ def _digester(options: ListenOptions) -> Callable[[Said], bytes]:
             said.recording_mbid,
             said.album or "",
             said.release_mbid,
-            said.duration or 0,
         )
         if exported:
             values += (

@@ -15,7 +15,7 @@ from itertools import zip_longest
 
 import pyarrow as pa
 
-from bookpipe.model.listen_plans import NEW_LISTENS, KoitoImage, ListenPlan, Resolution, Wanted
+from bookpipe.model.listen_plans import NEW_LISTENS, KoitoImage, ListenKey, ListenPlan, Resolution, Wanted
 from bookpipe.model.listens import fold_name
 from bookpipe.model.rejections import Reason
 from bookpipe.resolve.koito_image import KoitoIndex
@@ -42,10 +42,11 @@ def wanted(listens: PreparedListens) -> Wanted:
     live = [row for row in range(len(listens.inputs)) if _is_live(listens, row)]
     inputs = list({id(listens.inputs[row]): listens.inputs[row] for row in live}.values())
     mbids = (mbid for one in inputs for mbid in (*one.said.artist_mbids, *one.said.credit_mbids))
-    keys: tuple[tuple[int, bytes, int, int], ...] = ()
+    keys: tuple[ListenKey, ...] = ()
     if inputs and inputs[0].digest:
         keys = tuple(
-            (row, listens.inputs[row].digest, listens.seconds[row] or 0, listens.microseconds[row]) for row in live
+            ListenKey(row, one.digest, listens.seconds[row] or 0, listens.microseconds[row], one.duration)
+            for row, one in zip(live, [listens.inputs[row] for row in live], strict=True)
         )
     return Wanted(
         artist_names=frozenset(name for one in inputs for name in (*one.names, *one.credit_names, *one.parsed)),
@@ -66,9 +67,9 @@ def resolve_listens(listens: PreparedListens, image: KoitoImage) -> ListenPlan:
     """What these listens add to a Koito database of which `image` holds all that is `wanted` for them.
 
     Rows are replayed in their order. Those of `image.loaded` end as existing unseen; those whose digest is in
-    `image.followed` become listens of that track and change nothing else. A resolution names the artist and the album
-    that the listen was resolved to, whatever album its track is on; for a followed track it names the track's own,
-    and there is none when the image does not have that track.
+    `image.followed` become listens of that track and change nothing else, but for a duration that was unknown. A
+    resolution names the artist and the album that the listen was resolved to, whatever album its track is on; for a
+    followed track it names the track's own, and there is none when the image does not have that track.
     """
     replay = _Replay(image)
     plan_outcomes: list[str] = []
@@ -122,6 +123,8 @@ class _Replay:
             track = place[2]
         else:
             place = self._index.track_place(track)
+            if place is not None:
+                self._index.fill_duration(track, one.duration)
         if one.digest and place is not None:
             sample = self._samples.get((one.digest, track))
             if sample is None:
@@ -167,7 +170,7 @@ class _SubmittedListens:
             release = index.add_release(listen.album, artists, said.release_mbid)
         else:
             index.link_release(release, artists)
-        duration = said.duration or 0
+        duration = listen.duration
         mbid = said.recording_mbid
         track = index.track_by_mbid(mbid) if mbid is not None else None
         if track is None:

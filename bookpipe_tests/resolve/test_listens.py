@@ -583,7 +583,7 @@ EXPORTED = exported_row(recording_mbid=R1, release_mbid=B1)
 DECISIVE: tuple[Row, ...] = (
     {"artist": "a"}, {"artist": "A "}, {"artist_names": ["A", "B"]}, {"artist_names": None}, {"artist_names": ["A "]},
     {"artist_mbids": [A2]}, {"artist_mbids": [None]}, {"credit_names": ["B"]}, {"credit_mbids": [A2]}, {"title": "S"},
-    {"recording_mbid": None}, {"album": ""}, {"release_mbid": None}, {"duration": 1},
+    {"recording_mbid": None}, {"album": ""}, {"release_mbid": None},
 )  # fmt: skip
 DECISIVE_IN_EXPORTS: tuple[Row, ...] = (
     {"track_aliases": []}, {"album_aliases": []}, {"artist_aliases": [[]]}, {"artist_images": ["x"]},
@@ -610,7 +610,8 @@ def test_the_digest_covers_all_that_decides(row: Row, change: Row) -> None:
         (FULL, {"release_group_mbid": B2}),
         (listen_row(), {"artist_names": [], "artist_mbids": [], "credit_names": [], "credit_mbids": []}),
         (listen_row(album=None), {"album": ""}),
-        (listen_row(duration=None), {"duration": 0}),
+        (FULL, {"duration": 1}),
+        (EXPORTED, {"duration": 1}),
         (EXPORTED, {"listened_us": 7}),
     ],
 )
@@ -622,13 +623,16 @@ def test_the_digest_leaves_out_what_decides_nothing(row: Row, change: Row) -> No
 def test_the_digest_knows_the_parsers_setting_and_never_changes_by_itself() -> None:
     assert digests([FULL]) != digests([FULL], ListenOptions("/", lookup_cache=True))
     assert digests([FULL]) == digests([FULL], ListenOptions("", lookup_cache=True))
-    assert digests([listen_row(title="Зима 🎵", artist="A")])[0].hex() == "c1a959bd5af0b7b2ebc20c3405488243"
+    assert digests([listen_row(title="Зима 🎵", artist="A")])[0].hex() == "71e113511d90560f95871b6778dade55"
 
 
 def test_keys_name_the_row_the_time_and_the_digest() -> None:
-    rows = [listen("A", reason="bad_time"), listen("A", listened_us=5), exported_row(listened_us=5), listen("")]
+    rows = [
+        listen("A", reason="bad_time"), listen("A", listened_us=5, duration=7),
+        exported_row(listened_us=5, duration=7), listen(""),
+    ]  # fmt: skip
     keys = wanted(prepare_listens(listens_table(rows), CACHED)).keys
-    assert [(row, seconds, us) for row, _, seconds, us in keys] == [(1, START, 0), (2, START, 5)]
+    assert [key._replace(digest=b"") for key in keys] == [(1, b"", START, 0, 7), (2, b"", START, 5, 0)]
 
 
 def test_rows_that_were_loaded_before_are_not_replayed() -> None:
@@ -637,8 +641,15 @@ def test_rows_that_were_loaded_before_are_not_replayed() -> None:
     assert [a.alias for a in plan.artist_aliases] == ["B"]
 
 
-def test_a_followed_listen_goes_to_its_track_and_changes_nothing() -> None:
-    row = listen("Z", "z", "z", duration=180)
+def test_a_followed_listen_fills_in_a_duration_that_is_unknown() -> None:
+    image = track_image((7, "s", None, 0))
+    image.followed = {digests([listen("Z", "z", "z")])[0]: 7}
+    plan = resolve([listen("Z", "z", "z", duration=n) for n in (0, 180, 200)], image, CACHED)
+    assert plan.track_durations == {7: 180}
+
+
+def test_a_followed_listen_goes_to_its_track_and_changes_nothing_else() -> None:
+    row = listen("Z", "z", "z")
     image = track_image((7, "s", None, 0))
     image.followed = {digests([row])[0]: 7}
     plan = resolve([row, row, row | {"listened_at": START + 1}], image, CACHED)

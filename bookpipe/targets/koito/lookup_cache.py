@@ -7,14 +7,14 @@ artist; it goes with any of the three. When a chunk is loaded, it trusts only th
 those of its own that overlap it, which a load of the same rows has made (*visible* rows). So the chunks of an export do
 not see each other, and are resolved as if it were one.
 
-- A listen is *loaded* when a visible row of its digest names a track that has a listen at exactly that time. It ends
-  as existing.
+- A listen is *loaded* when a visible row of its digest names a track that has a listen at exactly that time, and it
+  has no duration that the track lacks. It ends as existing.
 - A digest is *followed* when the user has changed what it stood for, so that the rules would miss it:
   (a) the visible rows of the digest agree on one track, and one of them was made when that track had another title,
       another album, an album of another title or other artists. Nothing in the rules changes these by itself;
   (b) no row of the digest is left, and at all the times noted as its witnesses (up to three listens at whose time no
-      other track had one) there is a listen of one and the same track and of no other: that is where the user has
-      moved the listens, by merging tracks, albums or artists.
+      other track had one) there is a listen of one and the same track, which has artists, and of no other: that is
+      where the user has moved the listens, by merging tracks, albums or artists.
   From then on its rows are marked so that it is followed always, and not only until the next look.
 - In all other cases the rules decide. A track or listens that were simply deleted leave no such times, so they come
   back with an import, as they do in Koito.
@@ -28,7 +28,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 
-from bookpipe.model.listen_plans import Resolution, TrackFacts
+from bookpipe.model.listen_plans import ListenKey, Resolution, TrackFacts
 from bookpipe.targets.koito.database import Database
 from bookpipe.targets.koito.image import track_artists
 from bookpipe.targets.koito.journal import create_tables
@@ -57,8 +57,6 @@ _NOBODY = (None,) * WITNESSES
 FOLLOW_ALWAYS = b""  # the fingerprint of a row whose track the rules would not find
 _VISIBLE = "(h.origin != ? OR (h.first_row <= ? AND h.last_row >= ?))"  # of a chunk h, for one that is loaded
 
-Key = tuple[int, bytes, int, int]  # index into the chunk, digest, seconds, microseconds
-
 
 class LookupCache:
     """The cache of one user's listens in one database. Everything happens inside the caller's transaction."""
@@ -75,7 +73,8 @@ class LookupCache:
     def create(self) -> None:
         """Create the tables that are missing."""
         if not self._database.has_table(self._chunk):  # an early bookpipe's had other columns: the cache starts anew
-            self._database.change(f"DROP TABLE IF EXISTS {self._lookup}")
+            for table in (self._lookup, self._witness):
+                self._database.change(f"DROP TABLE IF EXISTS {table}")
         create_tables(self._database, _TABLES)
 
     def forget(self) -> None:
@@ -103,7 +102,7 @@ class LookupCache:
         return removed
 
     def look_up(
-        self, keys: Sequence[Key], origin: str, first_row: int, last_row: int
+        self, keys: Sequence[ListenKey], origin: str, first_row: int, last_row: int
     ) -> tuple[frozenset[int], dict[bytes, int]]:
         """The rows of the chunk that are loaded, and the tracks to follow, by digest."""
         visible = (origin, last_row, first_row)
@@ -111,24 +110,26 @@ class LookupCache:
         changed: dict[bytes, int] = {}
         if keys and self._database.run(f"SELECT 1 FROM {self._chunk} h WHERE {_VISIBLE} LIMIT 1", *visible):
             loaded = self._loaded(keys, visible)
-            changed = self._changed(sorted({digest for row, digest, _, _ in keys if row not in loaded}), visible)
-        rest = {digest for row, digest, _, _ in keys if row not in loaded}
+            changed = self._changed(sorted({key.digest for key in keys if key.row not in loaded}), visible)
+        rest = {key.digest for key in keys if key.row not in loaded}
         return loaded, {**changed, **self._moved(sorted(rest.difference(changed)))}
 
-    def _loaded(self, keys: Sequence[Key], visible: tuple[str, int, int]) -> frozenset[int]:
-        """The rows of the chunk whose listen is there."""
+    def _loaded(self, keys: Sequence[ListenKey], visible: tuple[str, int, int]) -> frozenset[int]:
+        """The rows of the chunk whose listen is there, and that have no duration that its track lacks."""
         given = self._database.given(
             "key",
             {
-                "digest": ("bytea", [digest for _, digest, _, _ in keys]),
-                "n": ("bigint", [row for row, _, _, _ in keys]),
-                "at": ("bigint", [seconds * 1_000_000 + rest for _, _, seconds, rest in keys]),
+                "digest": ("bytea", [key.digest for key in keys]),
+                "n": ("bigint", [key.row for key in keys]),
+                "at": ("bigint", [key.seconds * 1_000_000 + key.microseconds for key in keys]),
+                "duration": ("bigint", [key.duration for key in keys]),
             },
         )
         rows = self._database.run(
             f"SELECT k.n FROM {given.sql} k CROSS JOIN {self._lookup} c CROSS JOIN {self._chunk} h "
             f"CROSS JOIN listens l WHERE c.digest = k.digest AND h.id = c.chunk_id AND {_VISIBLE} "
-            f"AND l.track_id = c.track_id AND l.listened_at = {self._database.instant('k.at')}",
+            f"AND l.track_id = c.track_id AND l.listened_at = {self._database.instant('k.at')} "
+            "AND (k.duration = 0 OR (SELECT t.duration FROM tracks t WHERE t.id = c.track_id) != 0)",
             *given.values,
             *visible,
         )
@@ -153,7 +154,7 @@ class LookupCache:
         return {
             digest: track
             for digest, track, fingerprint in rows
-            if len(tracks[digest]) == 1 and fingerprint != now[track]
+            if len(tracks[digest]) == 1 and track in now and fingerprint != now[track]
         }
 
     def _moved(self, digests: Sequence[bytes]) -> dict[bytes, int]:
@@ -176,7 +177,8 @@ class LookupCache:
         with database.probing():
             listens = database.run(
                 f"SELECT k.value, l.track_id FROM {at.sql} k CROSS JOIN listens l "
-                f"WHERE {database.within_second('l.listened_at', 'k.value')} AND +l.user_id = ?",
+                f"WHERE {database.within_second('l.listened_at', 'k.value')} AND +l.user_id = ? "
+                "AND EXISTS (SELECT 1 FROM artist_tracks a WHERE a.track_id = l.track_id)",
                 *at.values,
                 self._user_id,
             )

@@ -78,6 +78,16 @@ def test_the_cache_of_an_early_bookpipe_is_made_anew(music: Music) -> None:
     assert music.look_up(rows, first=5).loaded == {0}
 
 
+def test_an_export_that_knows_durations_fills_them_in(music: Music) -> None:
+    rows = [listen("A", "s", at=START), listen("A", "s", at=START + 1)]
+    music.load(rows)
+    known = [rows[0] | {"duration": 180}, rows[1] | {"duration": 200}]
+    assert music.look_up(known, "another").loaded == frozenset()
+    assert music.load(known, "another", partition="two").inserted == 0
+    assert music.one("SELECT duration FROM tracks") == 180
+    assert music.look_up(known, "another").loaded == {0, 1}
+
+
 # Chunks of one export
 
 
@@ -293,6 +303,41 @@ def test_candidates_that_disagree_lead_nowhere(music: Music) -> None:
     assert len(tracks) == 2
     music.user.rename("track", tracks[0], "New name")
     assert music.look_up([listen("A", "t2", "Hits", START + 9)], "another").followed == {}
+
+
+def test_plays_of_other_lengths_follow_a_merge(music: Music) -> None:
+    """Spotify tells how long each play was, not how long the track is."""
+    music.load([
+        listen("A", "Live", "R", START, duration=200), listen("A", "Song", "R", START + 10, duration=180),
+    ])  # fmt: skip
+    live, song = (music.one("SELECT track_id FROM track_aliases WHERE alias = ?", title) for title in ("Live", "Song"))
+    music.user.merge_tracks(live, song)
+    music.load([listen("A", "Live", "R", START + 50, duration=7)], first=10)
+    assert len(music.listens_of(song)) == 3
+
+
+def test_a_track_without_artists_is_not_followed(music: Music) -> None:
+    """It is left over from an artist whom the user has deleted, and Koito does not show it."""
+    rows = [
+        listen("A", "both", "R", START, artist_names=["A", "B"]), listen("B", "own", "R", START + 1, release_mbid=None),
+    ]  # fmt: skip
+    music.load(rows)
+    own = music.one("SELECT track_id FROM track_aliases WHERE alias = 'own'")
+    music.sql("DELETE FROM artist_tracks WHERE track_id = ?", own)
+    music.sql(f"DELETE FROM {music.own('track_lookup')} WHERE track_id = ?", own)
+    new = listen("B", "own", "R", START + 60)
+    assert music.look_up([new], "another").followed == {}
+
+
+def test_a_row_of_a_track_that_is_gone_is_passed_over(music: Music) -> None:
+    """Somebody has deleted the track where foreign keys were off."""
+    if not music.sqlite:
+        pytest.skip("PostgreSQL has no such switch")
+    music.load([listen("A", "s", "R", START)])
+    music.sql("PRAGMA foreign_keys = off")
+    music.sql("DELETE FROM tracks")
+    music.sql("PRAGMA foreign_keys = on")
+    assert music.look_up([listen("A", "s", "R", START + 5)], "another").followed == {}
 
 
 # Off
