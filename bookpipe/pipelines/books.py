@@ -72,8 +72,9 @@ def _look_up(connection: Connection, journal: Journal | None, batch: Batch, know
         wanted = [i for i, key in enumerate(keys) if key is None or key not in known.sources]
         names = batch.author_keys(wanted)
         lookups.look_up_authors(connection, known, [names[key] for key in missing(names, known.authors)])
-        titles = {batch.series[i].lower(): batch.series[i] for i in wanted if batch.series[i]}
-        lookups.look_up_series(connection, known, [titles[key] for key in missing(titles, known.series)])
+        # Every spelling: which of them are one is for the database to say, whose lower() is not Python's.
+        titles = dict.fromkeys(batch.series[i] for i in wanted if batch.series[i])
+        lookups.look_up_series(connection, known, [title for title in titles if title.lower() not in known.series])
         lookups.look_up_names(connection, known)
         if journal is not None:
             for origin, (first, last) in batch.items().items():

@@ -160,6 +160,13 @@ class _Planner:
             self.plan.genres.append(name)
         return ref
 
+    def knows_language(self, code: str) -> bool:
+        """Whether the code or name is one of ISO's or of the application's."""
+        text = code.strip().lower()
+        known = self.known
+        places = (known.languages, known.language_synonyms, known.language_names)
+        return iso.find_language(text) is not None or any(text in place for place in places)
+
     def language(self, code: str) -> tuple[int, str] | None:
         """(reference, code as it stands in paths) of a language; None when it is unknown and may not be made."""
         if code not in self._language_refs:
@@ -341,8 +348,9 @@ def _plan_book(
     names = author_string(authors)
     ebook = _existing_ebook(planner.known, batch, book, keys)
     if ebook is None:
-        codes = (code for code in columns["languages"][row] or () if code and not code.isspace())
-        code = next(codes, planner.options.default_language)
+        codes = [code for code in columns["languages"][row] or () if code and not code.isspace()]
+        first = codes[0] if codes else planner.options.default_language
+        code = next(filter(planner.knows_language, codes), first)  # like Calibre, which drops those it does not know
         language = planner.language(code)
         if language is None:
             for row in fresh:

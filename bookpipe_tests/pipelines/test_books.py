@@ -53,6 +53,17 @@ def test_counts_tell_what_was_made(shelf: Shelf, library: Path) -> None:
     assert {"wait_for_lock", "look_up_again", "resolve"} <= result.seconds.keys()
 
 
+@pytest.mark.parametrize(
+    ("there", "spellings"), [("\u03b1\u03c3", ["\u0391\u03a3", "\u03b1\u03c2"]), ("i\u0307x", ["i\u0307x", "\u0130x"])]
+)
+def test_a_series_is_found_by_every_spelling(shelf: Shelf, library: Path, there: str, spellings: list[str]) -> None:
+    """Python and PostgreSQL disagree about the lower case of some letters: a Greek sigma at the end, a Turkish I."""
+    shelf.sql("INSERT INTO series (title, version_id, created, modified) VALUES (%s, 1, now(), now())", there)
+    rows = [row for n, series in enumerate(spellings, 1) for row in book_rows(library, n, f"T{n}", series=series)]
+    assert outcomes(shelf.load(hashed_table(rows))) == ["inserted", "inserted"]
+    assert outcomes(shelf.load(hashed_table(rows))) == ["existing", "existing"]
+
+
 def test_rejected_rows_keep_their_reason_and_stop_nobody(shelf: Shelf, library: Path) -> None:
     rows = [
         *book_rows(library, 1, "Good"),

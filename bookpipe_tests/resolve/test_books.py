@@ -351,6 +351,15 @@ def test_a_book_without_a_known_file_never_joins() -> None:
     assert [s.ebook for s in plan_of(hashed_row(), known=known).sources] == [-1]
 
 
+@pytest.mark.parametrize(
+    ("languages", "code"),
+    [(["xx-none", "de"], "de"), (["und", "de"], "und"), (["xx-none"], "und"), ([" ", "English"], "en"), ([], "und")],
+)
+def test_the_first_language_that_is_one_is_the_book_s(languages: list[str], code: str) -> None:
+    plan = plan_of(hashed_row(languages=languages))
+    assert [ebook.language_code for ebook in plan.ebooks] == [code]
+
+
 def test_a_joined_book_needs_no_language_and_makes_none() -> None:
     there, new = hashed_row(languages=["deu"]), hashed_row(given_format="pdf", languages=["deu"])
     known = with_earlier_ebook(there, "Dune", ["Herbert"])

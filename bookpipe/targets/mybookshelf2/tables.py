@@ -41,7 +41,6 @@ INDEXES = {
 # Deleting an ebook looks for its sources, in the whole table otherwise.
 UNDO_INDEXES = {"bookpipe_source_ebook": ("source", "(ebook_id)")}
 
-INDEX_WAIT = "10s"
 _WHOLE_TABLE_WAYS = ("hashjoin", "mergejoin", "seqscan")
 
 INDEX_WAIT = "2s"
