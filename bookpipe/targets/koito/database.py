@@ -57,8 +57,8 @@ class Database(ABC):
         """Insert rows in their order. With `ignore`, those whose key is there already are left out."""
 
     @abstractmethod
-    def replace(self, table: str, columns: Columns) -> None:
-        """Insert rows in the place of those with the same key, which is the first column."""
+    def replace(self, table: str, columns: Columns, key: Sequence[str]) -> None:
+        """Insert rows in the place of those with the same values in the columns `key`, which are its primary key."""
 
     @abstractmethod
     def new_ids(self, table: str, count: int) -> list[int]:

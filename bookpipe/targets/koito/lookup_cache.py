@@ -12,9 +12,9 @@ not see each other, and are resolved as if it were one.
 - A digest is *followed* when the user has changed what it stood for, so that the rules would miss it:
   (a) the visible rows of the digest agree on one track, and one of them was made when that track had another title,
       another album, an album of another title or other artists. Nothing in the rules changes these by itself;
-  (b) no row of the digest is left, and at all the times noted as its witnesses (up to three listens at whose time no
+  (b) a track of the digest is gone, and at all the times noted as witnesses (up to three listens at whose time no
       other track had one) there is a listen of one and the same track, which has artists, and of no other: that is
-      where the user has moved the listens, by merging tracks, albums or artists.
+      where the user has moved the listens, by merging tracks, albums or artists. No row of the digest names another.
   From then on its rows are marked so that it is followed always, and not only until the next look.
 - In all other cases the rules decide. A track or listens that were simply deleted leave no such times, so they come
   back with an import, as they do in Koito.
@@ -38,7 +38,8 @@ CREATE TABLE IF NOT EXISTS {p}lookup_chunk (
     id {key} PRIMARY KEY, origin text NOT NULL, first_row bigint NOT NULL, last_row bigint NOT NULL,
     UNIQUE (origin, first_row, last_row));
 CREATE TABLE IF NOT EXISTS {p}lookup_witness (
-    digest {bytes} NOT NULL PRIMARY KEY, second_1 bigint NOT NULL, second_2 bigint, second_3 bigint) {without_rowid};
+    digest {bytes} NOT NULL, track_id integer NOT NULL, second_1 bigint NOT NULL, second_2 bigint, second_3 bigint,
+    PRIMARY KEY (digest, track_id)) {without_rowid};
 CREATE TABLE IF NOT EXISTS {p}track_lookup (
     digest {bytes} NOT NULL, chunk_id integer NOT NULL,
     artist_id integer NOT NULL REFERENCES artists (id) ON DELETE CASCADE,
@@ -87,16 +88,15 @@ class LookupCache:
         removed = 0
         for origin, first, last in chunks:
             chunk = self._chunk_id(origin, first, last)
-            digests = {
-                digest
-                for (digest,) in self._database.run(f"SELECT digest FROM {self._lookup} WHERE chunk_id = ?", chunk)
-            }
+            pairs = self._database.run(f"SELECT digest, track_id FROM {self._lookup} WHERE chunk_id = ?", chunk)
             removed += self._database.change(f"DELETE FROM {self._lookup} WHERE chunk_id = ?", chunk)
             self._database.change(f"DELETE FROM {self._chunk} WHERE id = ?", chunk)
-            given = self._database.given("digest", {"digest": ("bytea", sorted(digests))})
+            given = self._database.given(
+                "pair", {"digest": ("bytea", [d for d, _ in pairs]), "track": ("bigint", [t for _, t in pairs])}
+            )
             self._database.change(
-                f"DELETE FROM {self._witness} WHERE digest IN (SELECT digest FROM {given.sql} k) "
-                f"AND digest NOT IN (SELECT digest FROM {self._lookup})",
+                f"DELETE FROM {self._witness} WHERE (digest, track_id) IN (SELECT digest, track FROM {given.sql} k) "
+                f"AND (digest, track_id) NOT IN (SELECT digest, track_id FROM {self._lookup})",
                 *given.values,
             )
         return removed
@@ -158,39 +158,50 @@ class LookupCache:
         }
 
     def _moved(self, digests: Sequence[bytes]) -> dict[bytes, int]:
-        """(b): those of the digests that have no rows, by their witnesses."""
+        """(b): those of the digests of which a track is gone, by its witnesses."""
         if not digests:
             return {}
-        database = self._database
-        given = database.given("digest", {"digest": ("bytea", digests)})
-        witnesses = {
-            digest: [second for second in seconds if second is not None]
-            for digest, *seconds in database.run(
+        given = self._database.given("digest", {"digest": ("bytea", digests)})
+        gone = [
+            (digest, [second for second in seconds if second is not None])
+            for digest, *seconds in self._database.run(
                 f"SELECT w.digest, w.second_1, w.second_2, w.second_3 FROM {given.sql} k CROSS JOIN {self._witness} w "
-                f"WHERE w.digest = k.digest AND NOT EXISTS (SELECT 1 FROM {self._lookup} c WHERE c.digest = k.digest)",
+                f"WHERE w.digest = k.digest AND NOT EXISTS "
+                f"(SELECT 1 FROM {self._lookup} c WHERE c.digest = w.digest AND c.track_id = w.track_id)",
                 *given.values,
             )
-        }
-        if not witnesses:
+        ]
+        if not gone:
             return {}
-        at = database.integers("second", sorted({second for found in witnesses.values() for second in found}))
-        with database.probing():
-            listens = database.run(
+        tracks = self._tracks_at(sorted({second for _, seconds in gone for second in seconds}))
+        leads: dict[bytes, set[int | None]] = defaultdict(set)
+        for digest, seconds in gone:
+            there = set.union(*(tracks[second] for second in seconds))
+            found = len(there) == 1 and all(tracks[second] for second in seconds)
+            leads[digest].add(there.pop() if found else None)
+        given = self._database.given("digest", {"digest": ("bytea", sorted(leads))})
+        for digest, track in self._database.run(
+            f"SELECT c.digest, c.track_id FROM {given.sql} k CROSS JOIN {self._lookup} c WHERE c.digest = k.digest",
+            *given.values,
+        ):
+            leads[digest].add(track)
+        return {digest: lead for digest, (lead, *others) in leads.items() if lead is not None and not others}
+
+    def _tracks_at(self, seconds: Sequence[int]) -> defaultdict[int, set[int]]:
+        """The tracks that have artists and a listen at these seconds, by second."""
+        at = self._database.integers("second", seconds)
+        with self._database.probing():
+            listens = self._database.run(
                 f"SELECT k.value, l.track_id FROM {at.sql} k CROSS JOIN listens l "
-                f"WHERE {database.within_second('l.listened_at', 'k.value')} AND +l.user_id = ? "
+                f"WHERE {self._database.within_second('l.listened_at', 'k.value')} AND +l.user_id = ? "
                 "AND EXISTS (SELECT 1 FROM artist_tracks a WHERE a.track_id = l.track_id)",
                 *at.values,
                 self._user_id,
             )
-        tracks: dict[int, set[int]] = defaultdict(set)
+        tracks: defaultdict[int, set[int]] = defaultdict(set)
         for second, track in listens:
             tracks[second].add(track)
-        moved = {}
-        for digest, seconds in witnesses.items():
-            there = set.union(*(tracks[second] for second in seconds))
-            if len(there) == 1 and all(tracks[second] for second in seconds):
-                moved[digest] = there.pop()
-        return moved
+        return tracks
 
     def remember(
         self,
@@ -233,19 +244,21 @@ class LookupCache:
     def _note_witnesses(self, resolutions: Sequence[Resolution]) -> None:
         """The newest listens are witnesses: of older ones nobody knows whether they are there still."""
         shared = self._shared([(r.track, second) for r in resolutions for second in r.seconds])
-        witnesses: dict[bytes, list[int | None]] = {}
+        rows = []
         for r in resolutions:
             seconds = [second for second in r.seconds if (r.track, second) not in shared] if shared else r.seconds
             if seconds:
-                witnesses[r.digest] = [*witnesses.get(r.digest, ()), *seconds, *_NOBODY][:WITNESSES]
-        if witnesses:
-            columns = zip(*witnesses.values(), strict=True)
+                rows.append((r.digest, r.track, *seconds, *_NOBODY[len(seconds) :]))
+        if rows:
+            digests, tracks, *seconds_of = zip(*rows, strict=True)
             self._database.replace(
                 self._witness,
                 {
-                    "digest": ("bytea", list(witnesses)),
-                    **{f"second_{n}": ("bigint", column) for n, column in enumerate(columns, start=1)},
+                    "digest": ("bytea", digests),
+                    "track_id": ("bigint", tracks),
+                    **{f"second_{n}": ("bigint", column) for n, column in enumerate(seconds_of, start=1)},
                 },
+                key=("digest", "track_id"),
             )
 
     def _shared(self, listens: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:

@@ -82,10 +82,9 @@ class PostgresDatabase(Database):
                 pa.table({name: pa.array(values, _ARROW[kind]) for name, (kind, values) in columns.items()}),
             )
 
-    def replace(self, table: str, columns: Columns) -> None:
-        key, *others = columns
-        updates = ", ".join(f"{name} = excluded.{name}" for name in others)
-        self._insert(table, columns, f"ON CONFLICT ({key}) DO UPDATE SET {updates}")
+    def replace(self, table: str, columns: Columns, key: Sequence[str]) -> None:
+        updates = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in key)
+        self._insert(table, columns, f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {updates}")
 
     def _insert(self, table: str, columns: Columns, on_conflict: str) -> None:
         given = self.given("row", columns)

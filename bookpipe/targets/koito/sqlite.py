@@ -64,7 +64,7 @@ class SqliteDatabase(Database):
         with translating(f"writing {table}"):
             self._insert("INSERT OR IGNORE" if ignore else "INSERT", table, columns)
 
-    def replace(self, table: str, columns: Columns) -> None:
+    def replace(self, table: str, columns: Columns, key: Sequence[str]) -> None:  # noqa: ARG002
         with translating(f"writing {table}"):
             self._insert("INSERT OR REPLACE", table, columns)
 

@@ -316,6 +316,37 @@ def test_plays_of_other_lengths_follow_a_merge(music: Music) -> None:
     assert len(music.listens_of(song)) == 3
 
 
+DOUBLED = [
+    listen("B", "t1", "Hits", START), listen("A", "t2", "Hits", START + 1),
+    listen("B", "t3", "Hits", START + 2, artist_names=["B", "A"]), listen("A", "t2", "Hits", START + 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_merge_of_tracks_that_the_rules_have_doubled_is_followed(music: Music, backwards: bool) -> None:
+    """The third listen links A to B's album, so that the fourth finds no t2 there and makes another."""
+    music.load(DOUBLED)
+    doubles = [t for (t,) in music.sql("SELECT track_id FROM track_aliases WHERE alias = 't2' ORDER BY track_id")]
+    assert len(doubles) == 2
+    gone, kept = reversed(doubles) if backwards else doubles
+    music.user.merge_tracks(gone, kept)
+    for n in range(2):
+        result = music.load([*DOUBLED, listen("A", "t2", "Hits", START + 9 + n)], f"grown {n}", partition="two")
+        assert result.inserted == 1
+    assert len(music.listens_of(kept)) == 4
+    assert music.one("SELECT count(*) FROM tracks") == 3
+
+
+def test_of_doubled_tracks_one_that_is_left_alone_is_not_followed_elsewhere(music: Music) -> None:
+    music.load(DOUBLED)
+    first, second = (
+        t for (t,) in music.sql("SELECT track_id FROM track_aliases WHERE alias = 't2' ORDER BY track_id")
+    )  # fmt: skip
+    music.user.merge_tracks(first, music.one("SELECT track_id FROM track_aliases WHERE alias = 't1'"))
+    music.load([listen("A", "t2", "Hits", START + 9)], "grown", partition="two")
+    assert len(music.listens_of(second)) == 2
+
+
 def test_a_track_without_artists_is_not_followed(music: Music) -> None:
     """It is left over from an artist whom the user has deleted, and Koito does not show it."""
     rows = [
