@@ -5,6 +5,7 @@ part of the lookup cache and its journal entry commit together. Chunks are cut a
 that is loaded again has the same ones.
 """
 
+import filecmp
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -52,10 +53,14 @@ class ListenResult:
 
 
 def exports_by_key(folder: Path) -> dict[str, Export]:
-    """The exports of a folder in the order in which Koito would import them. Copies of one are that one."""
+    """The exports of a folder in the order in which Koito would import them. Copies of one are the first of them."""
+    firsts: dict[tuple[str, int, str], Export] = {}
     exports: dict[str, Export] = {}
     for export in find_exports(folder)[0]:
-        exports.setdefault(export.key, export)
+        first = firsts.setdefault((export.kind, export.size, export.content), export)
+        # Keys of big files are of samples. What was compared before is remembered.
+        if first is export or not filecmp.cmp(first.path, export.path, shallow=False):
+            exports.setdefault(export.key, export)
     return exports
 
 

@@ -1,5 +1,6 @@
 """Exports of every kind end in Koito as Koito's own importer would leave them, however they are cut and repeated."""
 
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -19,9 +20,9 @@ from bookpipe.demo.koito_database import create_koito_postgres, create_koito_sql
 from bookpipe.model.counts import LoadCounts
 from bookpipe.pipelines import scrobbles
 from bookpipe.pipelines.listen_summary import listens_by_month, top_artists
-from bookpipe.pipelines.scrobbles import ListenResult, load_listens, plan_dry
+from bookpipe.pipelines.scrobbles import ListenResult, exports_by_key, load_listens, plan_dry
 from bookpipe.resolve.listens import ListenOptions
-from bookpipe.sources.scrobbles import Export, count_rows, open_export, read_listens
+from bookpipe.sources.scrobbles import Export, count_rows, find_exports, open_export, read_listens
 from bookpipe.targets.koito.server import Koito, open_koito
 from bookpipe_tests.koito_dump import Dump, dump_koito, find_faults
 from bookpipe_tests.koito_reference import KoitoReference, connect
@@ -206,3 +207,25 @@ def test_a_batch_is_summed_up_by_month_and_artist(
     artists = top_artists(result.outcomes, 3)
     assert len(artists) == 3
     assert artists[0][1] >= artists[1][1] >= artists[2][1] > 0
+
+
+def test_an_edited_copy_of_a_big_export_is_not_taken_for_a_copy(tmp_path: Path) -> None:
+    scrobble_exports.make_maloja(tmp_path / "a.json", 12_000, 900, 600)
+    data = bytearray((tmp_path / "a.json").read_bytes())
+    between_samples = 3 * ((len(data) - (64 << 10)) // 15) + (80 << 10)
+    at = re.compile(rb'"title": *"[A-Za-z]').search(data, between_samples).end() - 1  # type: ignore[union-attr]
+    data[at] ^= 1
+    (tmp_path / "b.json").write_bytes(data)
+    assert len({export.content for export in find_exports(tmp_path)[0]}) == 1
+    assert len(exports_by_key(tmp_path)) == 2
+
+
+def test_copies_of_an_export_are_loaded_once_whatever_they_are_called(tmp_path: Path) -> None:
+    for name, n in (("b.json", 30), ("a.json", 30), ("a (1).json", 30), ("c.json", 31)):
+        scrobble_exports.make_maloja(tmp_path / name, n, 9, 6)
+    for name in ("Streaming_History_Audio.json", "recenttracks.json"):  # the same, but of different kinds
+        (tmp_path / name).write_bytes(b"[]")
+    found = exports_by_key(tmp_path)
+    names = ["Streaming_History_Audio.json", "a (1).json", "c.json", "recenttracks.json"]
+    assert [export.path.name for export in found.values()] == names
+    assert list(found) == [export.key for export in found.values()]

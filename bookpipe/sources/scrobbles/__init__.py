@@ -89,8 +89,8 @@ def read_listens(
     """LISTENS rows of the records `first_row`..`last_row`, counted from 1, both included; fewer at the export's end.
 
     Every record is a row, with a `reason` when it is no listen. `after` and `before` are the time window in seconds
-    since 1970, both included; `now` is what is the present for times in the future. Raises TransientError when the
-    file is not the one that was opened.
+    since 1970, both included (a part of a second after `before` is outside); `now` is what is the present for times in
+    the future. Raises TransientError when the file is not the one that was opened.
     """
     form = FORMATS[export.kind]
     first_row = max(1, first_row)
@@ -116,9 +116,10 @@ def _plain_member(opened: OpenFile) -> tuple[str, tuple[Member, ...]]:
 
 def _zip_members(opened: OpenFile) -> tuple[str, tuple[Member, ...]]:
     entries = opened.entries()
-    members = [entry for entry in entries if listenbrainz.is_member(entry.name)]
-    if members:
-        return listenbrainz.KIND, tuple(members)
+    for nested in (False, True):
+        members = [entry for entry in entries if listenbrainz.is_member(entry.name, nested=nested)]
+        if members:
+            return listenbrainz.KIND, tuple(members)
     members = [entry for entry in entries if _is_spotify(opened, entry)]
     if not members:
         raise TerminalError(

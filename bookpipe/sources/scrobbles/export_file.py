@@ -45,7 +45,8 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """A recognised export. `key` ([A-Za-z0-9_-]+) names its content for ever: one that changed has another key."""
+    """A recognised export. `key` ([A-Za-z0-9_-]+) names its content for ever: one that changed has another key, as far
+    as samples of a big file tell."""
 
     path: Path
     kind: str
@@ -53,6 +54,11 @@ class Export:
     members: tuple[Member, ...]
     size: int  # bytes on disk
     mtime_ns: int
+
+    @property
+    def content(self) -> str:
+        """The part of the key that copies share, whatever they are called."""
+        return self.key.rpartition("-")[2]
 
 
 class MemberStream(ByteStream, Protocol):

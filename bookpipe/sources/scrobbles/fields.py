@@ -15,7 +15,7 @@ from bookpipe.model.rejections import Reason
 
 Record = dict[str, Any]
 
-MAX_TEXT = 2_500  # bytes of one name or title: PostgreSQL cannot index longer ones
+MAX_TEXT = 2_500  # bytes of one name or title: PostgreSQL cannot index longer ones. Other texts have no limit
 MAX_NAMES = 500  # artists, MBIDs or aliases of one record
 MAX_NAMES_TEXT = 50_000  # characters of all of these
 
@@ -24,10 +24,11 @@ NIL_MBID = "00000000-0000-0000-0000-000000000000"
 _INT32 = 1 << 31
 _INT64 = 1 << 63
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
-# What google/uuid parses: hyphenated, with "urn:uuid:", in braces, or 32 hexadecimal digits.
+# What google/uuid parses: hyphenated, with "urn:uuid:", between any two characters (which it takes for braces without
+# a look at them), or 32 hexadecimal digits.
 _UUID = re.compile(
     r"(?:urn:uuid:)?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-    r"|\{[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\}|[0-9a-f]{32}",
+    r"|[\x00-\x7f][0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}[\x00-\x7f]|[0-9a-f]{32}",
     re.IGNORECASE | re.ASCII,
 )
 _RFC3339 = re.compile(
@@ -75,7 +76,13 @@ def text(record: Record, name: str) -> str:
 
 
 def optional_text(record: Record, name: str) -> str:
-    """A text the listen can do without; "" when it is missing or no text."""
+    """A text of any length, without NULs, that the listen can do without; "" when it is missing or no text."""
+    value = field(record, name)
+    return value.replace("\0", "") if isinstance(value, str) else ""
+
+
+def optional_title(record: Record, name: str) -> str:
+    """A title the listen can do without; "" when it is missing or no text. UnusableError when it is too long."""
     value = field(record, name)
     return checked(value, name) if isinstance(value, str) else ""
 
@@ -111,11 +118,12 @@ def texts(record: Record, name: str) -> list[str]:
 
 
 def optional_texts(record: Record, name: str) -> list[str]:
-    """A list of texts the listen can do without; empty when it is missing or holds anything else."""
+    """A list of texts the listen can do without, unchecked; empty when it is missing or holds anything else. Null in
+    it is "", as in Go."""
     value = field(record, name)
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+    if not isinstance(value, list) or not all(item is None or isinstance(item, str) for item in value):
         return []
-    return checked_all(value, name)
+    return [item or "" for item in value]
 
 
 def optional_objects(record: Record, name: str) -> list[Record]:
@@ -193,7 +201,8 @@ def utc_seconds(year: int, month: int, day: int, hour: int, minute: int, second:
 def _parse_mbid(value: str) -> str | None:
     if _UUID.fullmatch(value) is None:
         return None
-    digits = value[-32:].lower() if len(value) == 32 else value.strip("{}")[-36:].replace("-", "").lower()
+    plain = value[1:-1] if len(value) == 38 else value[-36:]
+    digits = plain.replace("-", "").lower()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 

@@ -19,6 +19,7 @@ from bookpipe.sources.scrobbles.fields import (
     mbid,
     optional_mapping,
     optional_text,
+    optional_title,
     text,
     unix_seconds,
     utc_seconds,
@@ -45,7 +46,8 @@ FIELDS = struct(artist=_NAMED, name=TEXT, mbid=TEXT, album=_NAMED, date=struct(u
 
 _LAYOUT = Layout(KEYS, pages=True)
 _DIGITS = 18  # that always fit into 64 bits
-_DATE = re.compile(r"([0-9]{1,2}) ([a-z]{3}) ([0-9]{4}), ([0-9]{1,2}):([0-9]{2})", re.IGNORECASE)
+# As in Go, where the layout has a blank there may be several.
+_DATE = re.compile(r"([0-9]{1,2}) +([a-z]{3}) +([0-9]{4}), +([0-9]{1,2}):([0-9]{2})", re.IGNORECASE)
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 
@@ -69,7 +71,7 @@ def parse(record: Record) -> tuple[Any, ...]:
         [artist_mbid],
         [name] if artist_mbid else [],
         [artist_mbid] if artist_mbid else [],
-        optional_text(album, "#text") or title,
+        optional_title(album, "#text") or title,
         mbid(record, "mbid"),
         mbid(album, "mbid"),
         Reason.NOT_A_LISTEN.value if playing else None,

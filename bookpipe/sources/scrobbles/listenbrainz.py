@@ -24,7 +24,9 @@ from bookpipe.sources.scrobbles.arrow_records import (
 from bookpipe.sources.scrobbles.fields import (
     NIL_MBID,
     Record,
+    check_count,
     checked,
+    checked_all,
     field,
     mapping,
     mbid,
@@ -32,6 +34,7 @@ from bookpipe.sources.scrobbles.fields import (
     optional_objects,
     optional_text,
     optional_texts,
+    optional_title,
     parse_mbid,
     text,
     unix_seconds,
@@ -86,9 +89,12 @@ def records(stream: ByteStream, offset: int = 0) -> Records:
     return JsonLines(stream, offset)
 
 
-def is_member(name: str) -> bool:
-    """Whether a member of the zip holds listens. A folder around `listens/` is of a zip that was packed again."""
-    return name.endswith(".jsonl") and (name.startswith("listens/") or "/listens/" in name)
+def is_member(name: str, *, nested: bool = False) -> bool:
+    """Whether a member of the zip holds listens, as Koito has it: in `listens/` at the root.
+
+    `nested`: in a `listens/` that is in another folder, as in a zip that was packed again.
+    """
+    return name.endswith(".jsonl") and ("/listens/" in name if nested else name.startswith("listens/"))
 
 
 def parse(record: Record) -> tuple[Any, ...]:
@@ -102,15 +108,16 @@ def parse(record: Record) -> tuple[Any, ...]:
         if isinstance(name := field(artist, "artist_credit_name"), str) and name and field(artist, "artist_mbid")
     ]
     mbids = [m for m in map(parse_mbid, optional_texts(sent, "artist_mbids")) if m]
+    check_count(mbids, "artist_mbids")
     return (
         unix_seconds(field(record, "listened_at")),
         text(track, "track_name"),
         text(track, "artist_name"),
-        optional_texts(sent, "artist_names"),
+        checked_all(optional_texts(sent, "artist_names"), "artist_names"),
         [None if m == NIL_MBID else m for m in mbids],
         [name for name, _ in credits],
         [m for _, m in credits],
-        optional_text(track, "release_name"),
+        optional_title(track, "release_name"),
         _first_mbid(sent, found, "recording_mbid"),
         _first_mbid(sent, found, "release_mbid"),
         mbid(sent, "release_group_mbid"),

@@ -85,6 +85,9 @@ class ListenRows:
         rows = pa.concat_tables([_SCHEMA.empty_table(), *self._tables]).combine_chunks()
         n = rows.num_rows
         columns = {name: _only_chunk(rows[name]) for name in rows.column_names}
+        for name in ("duration", "listened_us"):
+            if name not in self._parser.COLUMNS:
+                columns[name] = pa.repeat(pa.scalar(0, pa.int32()), n)
         present = int(time.time() if now is None else now)
         columns["reason"], columns["detail"] = _outcomes(columns, after or 0, before or 0, present + DAY)
         columns["origin"] = pa.repeat(pa.scalar(origin), n)
@@ -92,9 +95,6 @@ class ListenRows:
         columns["kind"] = pa.repeat(pa.scalar(self._parser.KIND), n)
         if "client" not in self._parser.COLUMNS:
             columns["client"] = pa.repeat(pa.scalar(self._parser.CLIENT), n)
-        for name in ("duration", "listened_us"):
-            if name not in self._parser.COLUMNS:
-                columns[name] = pa.repeat(pa.scalar(0, pa.int32()), n)
         return pa.table([columns[name] for name in LISTENS.names], schema=LISTENS)
 
     def _add(self, record: Any) -> None:
@@ -154,7 +154,10 @@ def _outcomes(columns: dict[str, pa.Array], after: int, before: int, latest: int
     good = pc.fill_null(pc.and_(in_time, named), False)
     undecided = pc.is_null(columns["reason"])
     bad = pc.indices_nonzero(pc.and_not(undecided, good)).to_pylist()
-    inside = pc.and_(pc.greater_equal(seconds, after), pc.less_equal(seconds, before if before > 0 else latest))
+    inside = pc.greater_equal(seconds, after)
+    if before > 0:
+        at_most = pc.and_(pc.equal(seconds, before), pc.equal(columns["listened_us"], 0))
+        inside = pc.and_(inside, pc.or_(pc.less(seconds, before), at_most))
     outside = pc.indices_nonzero(pc.and_not(pc.and_(undecided, good), pc.fill_null(inside, False))).to_pylist()
     if not bad and not outside:
         return columns["reason"], columns["detail"]

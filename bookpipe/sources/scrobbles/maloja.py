@@ -20,7 +20,7 @@ from bookpipe.sources.scrobbles.fields import (
     field,
     mapping,
     optional_mapping,
-    optional_text,
+    optional_title,
     text,
     texts,
     unix_seconds,
@@ -51,7 +51,7 @@ def parse(record: Record) -> tuple[Any, ...]:
         text(track, "title"),
         artist,
         names,
-        optional_text(optional_mapping(track, "album"), "albumtitle"),
+        optional_title(optional_mapping(track, "album"), "albumtitle"),
     )
 
 

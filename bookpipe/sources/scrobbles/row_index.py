@@ -1,7 +1,8 @@
 """Where records are in an export, so that a partition in its middle is read without what comes before it.
 
 One pass over the file counts the records and notes a place in every thousand. The index of a file can be kept on disk
-under the export's key; losing it costs that pass.
+under the export's key; losing it costs that pass. As a big file's key is of samples, one that is kept also names the
+size and time of the file that it is of.
 """
 
 import gc
@@ -136,25 +137,28 @@ def scan(export: Export, records_of: RecordsOf) -> RowIndex:
 def find_index(export: Export, records_of: RecordsOf, index_dir: Path | None) -> RowIndex:
     """The index of an export: kept in `index_dir`, or made and kept there now."""
     path = index_dir and index_dir / f"{export.key}.json"
-    if path is not None and (kept := _load(path)) is not None:
+    if path is not None and (kept := _load(path, export)) is not None:
         return kept
     index = scan(export, records_of)
     if path is not None:
         with suppress(OSError):  # it only saves work
-            _save(path, index)
+            _save(path, index, export)
     return index
 
 
-def _load(path: Path) -> RowIndex | None:
+def _load(path: Path, export: Export) -> RowIndex | None:
     try:
         kept = json.loads(path.read_bytes())
+        if (kept["size"], kept["mtime_ns"]) != (export.size, export.mtime_ns):
+            return None
         return RowIndex(int(kept["rows"]), tuple(Mark(*map(int, mark)) for mark in kept["marks"]))
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
 
-def _save(path: Path, index: RowIndex) -> None:
+def _save(path: Path, index: RowIndex, export: Export) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.{os.getpid()}.new")
-    new.write_text(json.dumps({"rows": index.rows, "marks": index.marks}))
+    kept = {"size": export.size, "mtime_ns": export.mtime_ns, "rows": index.rows, "marks": index.marks}
+    new.write_text(json.dumps(kept))
     new.replace(path)

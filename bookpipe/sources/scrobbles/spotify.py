@@ -19,7 +19,15 @@ from bookpipe.sources.scrobbles.arrow_records import (
     texts,
     whole_numbers,
 )
-from bookpipe.sources.scrobbles.fields import Record, field, optional_text, rfc3339, text, whole_number
+from bookpipe.sources.scrobbles.fields import (
+    Record,
+    field,
+    optional_text,
+    optional_title,
+    rfc3339,
+    text,
+    whole_number,
+)
 from bookpipe.sources.scrobbles.json_stream import ByteStream, JsonRecords, Layout, Records
 
 KIND = "spotify"
@@ -57,7 +65,7 @@ def parse(record: Record) -> tuple[Any, ...]:
         time and time[0],
         title,
         artist,
-        optional_text(record, "master_metadata_album_album_name"),
+        optional_title(record, "master_metadata_album_album_name"),
         int(whole_number(field(record, "ms_played")) / 1000),  # cut towards zero, as in Go
         reason,
     )

@@ -1,5 +1,6 @@
 """Files are recognised by their content, keyed by it, and read alike in whatever ranges."""
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -92,14 +93,32 @@ def test_the_index_is_kept_on_disk_and_made_again_when_it_is_lost(
     assert count_rows(export, index_dir=tmp_path / "indexes") == RECORDS
     [kept] = (tmp_path / "indexes").iterdir()
     assert kept.name == f"{export.key}.json"
-    kept.write_text(kept.read_text().replace(str(RECORDS), "17"))
+    index = json.loads(kept.read_text())
+    kept.write_text(json.dumps(index | {"rows": 17}))
     assert count_rows(export, index_dir=tmp_path / "indexes") == 17  # it is believed, not made again
-    for damage in ("", "{", "[]", '{"rows": "x"}', '{"rows": 1, "marks": [[1]]}'):
+    damaged = ({"rows": "x"}, {"marks": [[1]]}, {"size": export.size + 1}, {"mtime_ns": export.mtime_ns - 1})
+    for damage in ("", "{", "[]", "{}", *(json.dumps(index | {"rows": 17} | change) for change in damaged)):
         kept.write_text(damage)
         assert count_rows(export, index_dir=tmp_path / "indexes") == RECORDS
         assert read_listens(export, 1_900, 2_000, now=NOW, index_dir=tmp_path / "indexes").equals(whole)
     (tmp_path / "a file").write_text("")
     assert count_rows(export, index_dir=tmp_path / "a file") == RECORDS
+
+
+def test_the_index_of_a_file_that_changed_is_not_believed_when_the_key_stays(tmp_path: Path) -> None:
+    path, indexes = tmp_path / "big.json", tmp_path / "indexes"
+    records = [GOOD.replace(b"T", b"%06d" % n) + b",\n" for n in range(40_000)]
+    path.write_bytes(b'{"scrobbles": [' + b"".join(records)[:-2] + b"]}")
+    export = open_export(path)
+    assert count_rows(export, index_dir=indexes) == 40_000
+    two = b"".join(records[1_200:1_202])  # between two samples
+    path.write_bytes(path.read_bytes().replace(two, GOOD + b" " * (len(two) - len(GOOD) - 2) + b",\n"))
+    os.utime(path, ns=(0, export.mtime_ns + 1))
+    changed = open_export(path)
+    assert (changed.key, changed.size) == (export.key, export.size)
+    assert count_rows(changed, index_dir=indexes) == 39_999
+    [row] = read_listens(changed, 39_999, 40_000, index_dir=indexes).to_pylist()
+    assert row["title"] == "039999"
 
 
 def test_a_key_is_of_the_content(tmp_path: Path) -> None:

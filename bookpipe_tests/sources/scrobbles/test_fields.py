@@ -19,6 +19,7 @@ from bookpipe.sources.scrobbles.fields import (
     optional_objects,
     optional_text,
     optional_texts,
+    optional_title,
     parse_mbid,
     rfc3339,
     text,
@@ -38,11 +39,19 @@ PLAIN = "b1c2d3e4-0001-4000-8000-0123456789ab"
         (f"urn:uuid:{PLAIN}", PLAIN),
         (f"URN:UUID:{PLAIN}", PLAIN),
         (f"{{{PLAIN}}}", PLAIN),
+        (f"({PLAIN}]", PLAIN),
+        (f"\0{PLAIN}\n", PLAIN),
+        (f"7{PLAIN}f".upper(), PLAIN),
         (PLAIN.replace("-", ""), PLAIN),
         (NIL_MBID, NIL_MBID),
         ("", None),
         (PLAIN[:-1], None),
         (f" {PLAIN}", None),
+        (f"«{PLAIN}»", None),
+        (f"{{{PLAIN.replace('-', '')}}}", None),
+        (f"urn:uuid:{PLAIN.replace('-', '')}", None),
+        (f"uuid:urn:{PLAIN}", None),
+        (PLAIN[:8] + PLAIN[9:] + "-", None),
         (f"{PLAIN}\n", None),
         (f"{{{PLAIN}", None),
         (PLAIN.replace("b", "g"), None),
@@ -164,12 +173,14 @@ def test_a_missing_field_is_empty() -> None:
     assert text({}, "title") == text({"title": None}, "title") == ""
     assert texts({}, "artists") == texts({"artists": None}, "artists") == []
     assert texts({"artists": [None, "A"]}, "artists") == ["", "A"]
+    assert optional_texts({"artists": [None, "A"]}, "artists") == ["", "A"]
     assert optional_objects({"a": [{"b": 1}, 5, None]}, "a") == [{"b": 1}]
     assert optional_objects({"a": {"b": 1}}, "a") == []
 
 
 def test_nuls_are_dropped() -> None:
     assert text({"title": "a\0b\0"}, "title") == "ab"
+    assert optional_text({"title": "a\0b\0"}, "title") == optional_title({"title": "a\0b\0"}, "title") == "ab"
     assert texts({"artists": ["\0", "a\0"]}, "artists") == ["", "a"]
 
 
@@ -177,10 +188,15 @@ def test_nuls_are_dropped() -> None:
     "record", [{"title": "x" * (MAX_TEXT + 1)}, {"title": "東" * (MAX_TEXT // 3 + 1)}, {"title": "\ud800" * MAX_TEXT}]
 )
 def test_a_name_longer_than_postgresql_can_index_is_refused(record: dict[str, Any]) -> None:
-    with pytest.raises(UnusableError) as caught:
-        text(record, "title")
-    assert caught.value.reason is Reason.TEXT_TOO_LONG
-    assert text({"title": record["title"][: MAX_TEXT // 3]}, "title")
+    for read in (text, optional_title):
+        with pytest.raises(UnusableError) as caught:
+            read(record, "title")
+        assert caught.value.reason is Reason.TEXT_TOO_LONG
+        assert read({"title": record["title"][: MAX_TEXT // 3]}, "title")
+
+
+def test_an_optional_text_that_is_no_title_has_any_length() -> None:
+    assert optional_text({"client": "x" * 100_000}, "client") == "x" * 100_000
 
 
 def test_more_names_than_any_listen_has_are_refused() -> None:

@@ -222,7 +222,10 @@ def test_names_in_a_zip_lead_nowhere(tmp_path: Path) -> None:
     inside = tmp_path / "inside"
     inside.mkdir()
     line = b'{"listened_at": 1600000000, "track_metadata": {"artist_name": "A", "track_name": "T"}}\n'
-    names = ["listens/../../up.jsonl", "/listens/absolute.jsonl", "listens/nul\0.jsonl", "C:/listens/x.jsonl"]
-    rows = read_bytes(inside, "x.zip", zip_bytes([(name, line) for name in names]))
-    assert set(outcomes(rows)) == {None}
+    for names in (
+        ["listens/../../up.jsonl", "listens//absolute.jsonl", "listens/nul\0.jsonl"],
+        ["/listens/absolute.jsonl", "../listens/up.jsonl", "C:/listens/x.jsonl"],
+    ):
+        rows = read_bytes(inside, "x.zip", zip_bytes([(name, line) for name in names]))
+        assert set(outcomes(rows)) == {None}
     assert [path.name for path in tmp_path.rglob("*")] == ["inside", "x.zip"]

@@ -1,12 +1,14 @@
 """What Koito's importer makes of Koito's own export."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bookpipe.model.errors import TerminalError
-from bookpipe_tests.sources.scrobbles.reading import MBID, TIME, only, outcomes, read_bytes, read_json
+from bookpipe.sources.scrobbles import open_export, read_listens
+from bookpipe_tests.sources.scrobbles.reading import MBID, NOW, TIME, only, outcomes, read_bytes, read_json
 
 M1, M2, M3, M4 = (MBID + digit for digit in "1234")
 
@@ -106,6 +108,7 @@ def test_fractions_of_seconds_are_kept_aside(tmp_path: Path) -> None:
         (listen(artists=["A"]), "bad_record"),
         (listen(artists=[artist(alias("A"), mbid="x")]), None),
         (listen(client=5, track={"duration": "354", "aliases": [alias("T")]}), None),
+        (listen(track={"aliases": [alias("T"), alias("x" * 3_000, False)]}), "text_too_long"),
         (7, "bad_record"),
     ],
 )
@@ -144,3 +147,23 @@ def test_a_missing_version_is_refused_and_one_behind_the_listens_found(tmp_path:
 def test_half_an_export_gives_its_first_half(tmp_path: Path) -> None:
     text = b'{"version": "1", "listens": [' + b", ".join([b'{"listened_at": "2020-09-13T12:26:40Z"}'] * 3)
     assert outcomes(read_bytes(tmp_path, "k.json", text[:-5])) == ["empty_artist"] * 2 + ["damaged_file"]
+
+
+def test_clients_and_images_have_any_length(tmp_path: Path) -> None:
+    long = "https://example.org/" + "x" * 5_000
+    album = {"image_url": long + "\0", "aliases": [alias("R")]}
+    record = listen(client=long, album=album, artists=[artist(alias("A"), image=long)])
+    [row] = read_json(tmp_path, "k.json", export(record))
+    assert only(row, "reason", "client", "album_image", "artist_images") == (None, long, long, [long])
+
+
+def test_a_part_of_a_second_after_the_end_of_the_window_is_outside(tmp_path: Path) -> None:
+    parts = ("39.5", "40", "40.000001", "40.5", "41")
+    path = tmp_path / "k.json"
+    path.write_text(json.dumps(export(*(listen(listened_at=f"2020-09-13T12:26:{part}Z") for part in parts))))
+    found = open_export(path)
+    outside = "outside_window"
+    rows = read_listens(found, 1, 9, before=TIME, now=NOW).to_pylist()
+    assert outcomes(rows) == [None, None, outside, outside, outside]
+    rows = read_listens(found, 1, 9, after=TIME, now=NOW).to_pylist()
+    assert outcomes(rows) == [outside, None, None, None, None]

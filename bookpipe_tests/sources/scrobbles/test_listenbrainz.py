@@ -143,7 +143,10 @@ def test_the_client_is_the_player_or_what_submitted(tmp_path: Path, info: dict[s
         (listen(release_name=5), None),
         (listen(info=[1]), None),
         (listen(info={"artist_names": "A", "artist_mbids": {}, "media_player": []}), None),
-        (listen(info={"artist_names": ["A", None]}), None),
+        (listen(info={"artist_names": ["A", 5]}), None),
+        (listen(info={"artist_mbids": ["x" * 3_000]}), None),
+        (listen(info={"artist_names": ["x" * 3_000]}), "text_too_long"),
+        (listen(release_name="x" * 3_000), "text_too_long"),
         (listen(mapping="x"), None),
         (listen(listened_at=str(TIME)), None),
         (listen(listened_at=TIME + 0.5), None),
@@ -164,8 +167,18 @@ def test_a_bad_listen_is_a_row_with_a_reason(tmp_path: Path, record: Any, reason
 
 
 def test_lists_that_hold_anything_but_texts_are_ignored(tmp_path: Path) -> None:
-    [row] = read(tmp_path, listen({"artist_names": ["A", None], "artist_mbids": [M1, 5]}))
+    [row] = read(tmp_path, listen({"artist_names": ["A", 5], "artist_mbids": [M1, 5]}))
     assert only(row, "artist_names", "artist_mbids") == ([], [])
+
+
+def test_null_in_a_list_is_an_empty_text(tmp_path: Path) -> None:
+    [row] = read(tmp_path, listen({"artist_names": ["A3", None], "artist_mbids": [None, M1]}))
+    assert only(row, "artist_names", "artist_mbids") == (["A3", ""], [M1])
+
+
+def test_a_client_has_any_length(tmp_path: Path) -> None:
+    rows = read(tmp_path, listen({"media_player": "x" * 3_000, "submission_client": "y" * 3_000}), listen())
+    assert [only(row, "client", "reason") for row in rows] == [("x" * 3_000, None), ("", None)]
 
 
 def test_a_line_has_no_limit_of_64_kib(tmp_path: Path) -> None:
@@ -193,10 +206,15 @@ def test_members_are_read_in_the_order_of_the_archive_and_others_passed_over(tmp
             ("listens/readme.txt", titled("no")),
             ("listens/2020/11.jsonl", b""),
             ("listens/../../escape.jsonl", titled("three")),
-            ("packed again/listens/2020/1.jsonl", titled("four")),
+            ("old/listens/2021/1.jsonl", titled("no")),
         ]
     )
     rows = read_bytes(tmp_path, "x.zip", data)
-    assert [row["title"] for row in rows] == ["one", "two", "three", "four"]
+    assert [row["title"] for row in rows] == ["one", "two", "three"]
     assert [path.name for path in tmp_path.iterdir()] == ["x.zip"]
     assert not (tmp_path.parent / "escape.jsonl").exists()
+
+
+def test_a_zip_that_was_packed_again_has_its_listens_in_a_folder(tmp_path: Path) -> None:
+    members = {"export/listens/2021/1.jsonl": lines(listen()), "export/listens.jsonl": b"{}\n"}
+    assert outcomes(read_bytes(tmp_path, "x.zip", zip_bytes(members))) == [None]
