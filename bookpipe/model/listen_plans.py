@@ -47,7 +47,8 @@ class Wanted:
 
 
 class KnownRelease(NamedTuple):
-    """A release. `title` is its primary alias; None when it has none (Koito then does not see it)."""
+    """A release. `title` is its primary alias; None when it has none (Koito then does not see it). One with several,
+    which Koito does not make, is there once for each."""
 
     id: int
     title: str | None
@@ -55,6 +56,8 @@ class KnownRelease(NamedTuple):
 
 
 class KnownTrack(NamedTuple):
+    """A track; like a release, once for each of its primary aliases that is looked for."""
+
     id: int
     title: str | None  # primary alias
     release: int

@@ -50,20 +50,25 @@ class KoitoIndex:
     def _load_releases(self, image: KoitoImage) -> None:
         self._release_mbids = {release.id: release.mbid for release in image.releases}
         self._release_of_mbid = {r.mbid: r.id for r in image.releases if r.mbid is not None}
-        self._release_titles = {r.id: r.title for r in image.releases if r.title is not None}
+        self._release_titles: dict[int, list[str]] = {}
         # Where several releases of an artist have a title, the one that look-ups meet first.
-        self._release_places = {release.id: place for place, release in enumerate(image.releases)}
+        self._release_places: dict[tuple[int, str], int] = {}
+        for place, release in enumerate(image.releases):
+            if release.title is not None:
+                self._release_titles.setdefault(release.id, []).append(release.title)
+                self._release_places[release.id, release.title] = place
+        self._places = len(image.releases)
         self._release_of_title: dict[tuple[str, int], int] = {}
         self._release_artists: dict[int, set[int]] = {}
-        for release, artist in image.release_artists:
-            self._index_link(release, artist)
+        for known, artist in image.release_artists:
+            self._index_link(known, artist)
 
     def _load_tracks(self, image: KoitoImage) -> None:
         self._track_mbids = {track.id: track.mbid for track in image.tracks}
         self._track_of_mbid = {t.mbid: t.id for t in image.tracks if t.mbid is not None}
         self._durations = {track.id: track.duration for track in image.tracks}
         self._releases = {track.id: track.release for track in image.tracks}
-        self._track_titles = {track.id: track.title for track in image.tracks}
+        self._track_titles = {track.id: track.title for track in reversed(image.tracks)}
         self._tracks_of_title: dict[tuple[int, str], list[int]] = {}
         for track in sorted(image.tracks, key=lambda t: t.id):  # the lowest id wins, on either flavour
             if track.title is not None:
@@ -143,8 +148,9 @@ class KoitoIndex:
         """A new release of these artists, the first of whom is its primary one; no other has this MBID."""
         release = -len(self._new_releases) - 1
         self._new_releases.append((various_artists, image_source))
-        self._release_titles[release] = title
-        self._release_places[release] = len(self._release_places)
+        self._release_titles[release] = [title]
+        self._release_places[release, title] = self._places
+        self._places += 1
         self._release_mbids[release] = None
         if mbid is not None:
             self.fill_release_mbid(release, mbid)
@@ -176,11 +182,10 @@ class KoitoIndex:
 
     def _index_link(self, release: int, artist: int) -> None:
         self._release_artists.setdefault(release, set()).add(artist)
-        title = self._release_titles.get(release)
-        if title is not None:
-            place = self._release_places
+        place = self._release_places
+        for title in self._release_titles.get(release, ()):
             first = self._release_of_title.setdefault((title, artist), release)
-            if place[release] < place[first]:
+            if place[release, title] < place[first, title]:
                 self._release_of_title[title, artist] = release
 
     def track_by_mbid(self, mbid: str) -> int | None:
@@ -202,8 +207,9 @@ class KoitoIndex:
     def track_facts(self, track: int) -> TrackFacts:
         """What the track is, which the image has or was added."""
         release = self._releases[track]
-        title, release_title = self._track_titles[track], self._release_titles.get(release)
-        return TrackFacts(release, title, release_title, tuple(self._track_artists.get(track, ())))
+        titles = self._release_titles.get(release)
+        artists = tuple(self._track_artists.get(track, ()))
+        return TrackFacts(release, self._track_titles[track], min(titles) if titles else None, artists)
 
     def add_track(self, title: str, release: int, artists: Sequence[int], mbid: str | None, duration: int) -> int:
         """A new track of these artists, the first of whom is its primary one; all are linked to the release too."""

@@ -85,7 +85,7 @@ def _find_releases(database: Database, wanted: Wanted, image: KoitoImage) -> set
 def _load_tracks(
     database: Database, wanted: Wanted, releases: set[int], others: Iterable[int], image: KoitoImage
 ) -> None:
-    known: dict[int, KnownTrack] = {}
+    known: list[KnownTrack] = []
     if releases:
         titles = database.texts("title", sorted(wanted.track_titles))
         on = database.integers("release", sorted(releases))
@@ -96,7 +96,7 @@ def _load_tracks(
             *titles.values,
             *on.values,
         )
-        known = {row[0]: KnownTrack(*row) for row in rows}
+        known = list(map(KnownTrack._make, rows))
     mbids = database.texts("mbid", sorted(wanted.recording_mbids), "uuid")
     more = set(others) | {
         track
@@ -104,7 +104,7 @@ def _load_tracks(
             f"SELECT t.id FROM {mbids.sql} k CROSS JOIN tracks t WHERE t.musicbrainz_id = k.value", *mbids.values
         )
     }
-    if more := more - known.keys():
+    if more := more.difference(track.id for track in known):
         ids = database.integers("track", sorted(more))
         rows = database.run(
             "SELECT t.id, n.alias, t.release_id, CAST(t.musicbrainz_id AS text), t.duration "
@@ -112,9 +112,9 @@ def _load_tracks(
             "WHERE t.id = k.value",
             *ids.values,
         )
-        known |= {row[0]: KnownTrack(*row) for row in rows}
-    image.tracks = [known[track] for track in sorted(known)]
-    image.track_artists = track_artists(database, sorted(known))
+        known += map(KnownTrack._make, rows)
+    image.tracks = sorted(known, key=lambda track: (track.id, track.title or ""))
+    image.track_artists = track_artists(database, sorted({track.id for track in known}))
 
 
 def track_artists(database: Database, tracks: list[int]) -> list[tuple[int, int]]:
@@ -140,10 +140,7 @@ def _load_releases(database: Database, releases: set[int], image: KoitoImage) ->
         f"ORDER BY {database.alias_order('n')}",
         *ids.values,
     )
-    known: dict[int, KnownRelease] = {}
-    for row in rows:
-        known.setdefault(row[0], KnownRelease(*row))
-    image.releases = list(known.values())
+    image.releases = list(map(KnownRelease._make, rows))
     links = database.run(
         f"SELECT l.release_id, l.artist_id FROM {ids.sql} k CROSS JOIN artist_releases l WHERE l.release_id = k.value",
         *ids.values,

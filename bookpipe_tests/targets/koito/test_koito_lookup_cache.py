@@ -409,3 +409,21 @@ def test_the_cache_goes_with_the_entities_it_names(music: Music) -> None:
     assert music.journal()["track_lookup"] == 1
     music.user.delete_artist(1)
     assert music.journal()["track_lookup"] == 0
+
+
+# Odd databases
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_entities_with_two_primary_names_are_found_by_both(music: Music, cache: bool) -> None:
+    """Koito does not make them, and where they are it sees them twice."""
+    music.cache = cache
+    music.load([listen("A", "X", "Al", START)])
+    for kind, alias in (("release", "Zl"), ("track", "Zx"), ("track", "Aa")):
+        music.sql(f"INSERT INTO {kind}_aliases VALUES (1, ?, 'Manual', ?)", alias, True)
+    titles = [("X", "Zl"), ("X", "Al"), ("Zx", "Al"), ("Aa", "Zl")]
+    music.load(
+        [listen("A", track, album, START + 9 + n) for n, (track, album) in enumerate(titles)], "b", partition="b"
+    )
+    assert (music.one("SELECT count(*) FROM releases"), music.one("SELECT count(*) FROM tracks")) == (1, 1)
+    assert len(music.listens_of(1)) == 5
