@@ -297,6 +297,7 @@ _BY_FIRST_BYTES: dict[bytes, Test] = {
 _UTF16 = {b"\xff\xfe": codecs.utf_16_le_decode, b"\xfe\xff": codecs.utf_16_be_decode}
 _UTF16_MARKUP = {b"<\0": codecs.utf_16_le_decode, b"\0<": codecs.utf_16_be_decode}
 _PDF_HEADER_WITHIN = 1024  # Adobe's readers accept the header anywhere in these bytes
+_PDF_HEADER = re.compile(rb"%PDF-(?:\d\.\d)?(?P<end>[ \t]{0,8}[\r\n])?")
 _PDF_OBJECT = re.compile(rb"\d\s+\d+\s+obj\b")
 _CONTROL = bytes(code for code in range(32) if code not in b"\t\n\v\f\r\x1a") + b"\x7f"  # 1A ends a DOS file
 _TEXT_FORMATS = frozenset(("md", "rst", "tex", "csv", "json", "ini", "log", "nfo", "srt", "css", "js", "eml", "mht"))
@@ -309,9 +310,11 @@ def _text_or_pdf(head: bytes, given: str | None) -> str | None:
     if kind is None and start.startswith(b"{\\rtf"):
         kind = "rtf"
     if kind is None:
-        header = head.find(b"%PDF-", 0, _PDF_HEADER_WITHIN)
-        # A text that only mentions the header has no object behind it.
-        kind = "pdf" if header >= 0 and _PDF_OBJECT.search(head, header, HEAD_BYTES) else None
+        header = _PDF_HEADER.search(head, 0, _PDF_HEADER_WITHIN + len(b"%PDF-1.4 \r"))
+        if header and header.start() <= _PDF_HEADER_WITHIN - len(b"%PDF-"):
+            # A text that mentions the header within a line has no object behind it.
+            mentioned = header["end"] is None and not _PDF_OBJECT.search(head, header.end(), HEAD_BYTES)
+            kind = None if mentioned and _is_text(text if is_utf16 else head[:HEAD_BYTES]) else "pdf"
     # Markup in UTF-16 without its mark was tried above; as text, its NULs would make it binary.
     if kind is None and _is_text(text if is_utf16 else head[:HEAD_BYTES]):
         kind = _text_format(text, given)

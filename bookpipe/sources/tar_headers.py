@@ -63,6 +63,7 @@ class ProblemKind(str, Enum):
     TRUNCATED_MEMBER = "truncated_member"
     MISSING_END = "missing_end"
     DAMAGED_STREAM = "damaged_stream"
+    NEEDS_MEMORY = "needs_memory"
     UNREADABLE_FOLDER = "unreadable_folder"
     BAD_RECORD = "bad_record"
     GARBAGE_AFTER_END = "garbage_after_end"
@@ -139,13 +140,8 @@ def parse_number(field: bytes) -> int | None:
         bits = 8 * len(field) - 1
         value = int.from_bytes(field, "big") - (1 << bits)
         return value - (1 << bits) if value >> (bits - 1) else value
-    digits = field.partition(b"\0")[0].strip()
-    if not digits:
-        return 0
-    try:
-        return int(digits, 8) if digits.isdigit() else None
-    except ValueError:  # an 8 or a 9
-        return None
+    digits = field.partition(b"\0")[0].strip() or b"0"
+    return None if digits.strip(b"01234567") else int(digits, 8)
 
 
 def parse_header(block: bytes) -> Header | None:
@@ -352,6 +348,8 @@ def _find_header(source: ByteSource, at: int, seen: bool) -> tuple[Problem | Non
         if garbage is None and first < len(piece) and piece[first:].strip(b"\0"):
             garbage = at + first  # less than a block, at the end
         if len(piece) < length:  # then the end is known
+            if not seen and source.stopped is not None and source.stopped[0] is not ProblemKind.GARBAGE_AFTER_END:
+                return None, None  # nobody knows whether it is a tar
             return _describe_end(start, zeros, garbage, source.end or 0, seen), None
         at += length
         length = min(4 * length, _SCAN_MOST)

@@ -59,6 +59,16 @@ class _Form(NamedTuple):
     seen: Look
 
 
+# Of files that are something else, or not yet or no longer a shard. Others may be part of a name: v1.5, 2024.11.02
+_OTHER_SUFFIXES = re.compile(
+    r"""
+    part|partial|filepart|crdownload|download|tmp|temp|swp|lock|aria2|torrent|bak|old|orig|zip|rar|7z|gz|xz|zst|
+    bz2|tbz|tbz2|lzma|txz|tlz|z|lz4|iso|img|cpio|cbt|gem|ova|deb|rpm|apk|jar|exe|md5|sha1|sha256|sha512|sum|sfv|
+    par2|sig|asc|txt|text|log|nfo|md|csv|tsv|json|jsonl|xml|yaml|yml|ini|conf|sql|db|sqlite|parquet|pdf|pdb|rtf|
+    doc|docx|odt|mobi|prc|azw|azw3|epub|djvu|html|htm|xhtml|chm|lit|fb2|fbz|cbr|cbz|cb7|opf|jpg|jpeg|png|gif|webp|
+    tif|tiff|py|sh""",
+    re.IGNORECASE | re.VERBOSE,
+)
 _NAME = re.compile(r"(.+?)\.(tar|tar\.gz|tgz|tar\.xz|tar\.zst)", re.IGNORECASE | re.DOTALL)
 _KINDS: dict[str, ShardKind] = {"tar": "tar", "tar.zst": "tar.zst", "tar.gz": "tar.gz", "tgz": "tar.gz",
                                 "tar.xz": "tar.xz"}  # fmt: skip
@@ -70,7 +80,11 @@ _SYSTEM_FOLDERS = {"lost+found", "@eaDir", "#recycle", "$RECYCLE.BIN", "System V
 def shard_key(name: str) -> str:
     """The key of the shard `name` (without extension): itself where Dagster can take it as a partition key."""
     key = re.sub(r"[^A-Za-z0-9_.-]|\.{3,}", "_", name)  # Dagster refuses three dots in a row
-    return key if key == name else f"{key}-{hashlib.sha1(os.fsencode(name), usedforsecurity=False).hexdigest()[:8]}"
+    return key if key == name else f"{key}-{_hash(name)}"
+
+
+def _hash(name: str) -> str:
+    return hashlib.sha1(os.fsencode(name), usedforsecurity=False).hexdigest()[:8]
 
 
 def look(directory: Path) -> dict[str, Look]:
@@ -81,7 +95,8 @@ def look(directory: Path) -> dict[str, Look]:
 def find_shards(directory: Path, *, settled: Settled) -> list[Shard]:
     """The shards in `directory`, by key. A tar that is still written is left out, and so is what is no shard.
 
-    `name/`, `name.tar` and its packed forms are one shard: the first tar that can be read, else the folder.
+    `name/`, `name.tar` and its packed forms are one shard: the first tar that can be read, else the folder. Two files
+    of the same form are two shards.
     ConfigError when the directory cannot be listed.
     """
     shards = []
@@ -117,9 +132,24 @@ def _find_forms(directory: Path) -> dict[str, list[_Form]]:
             found = _form(entry)
             if found is not None:
                 forms.setdefault(shard_key(found[0]), []).append(found[1])
-    for same in forms.values():
-        same.sort(key=lambda form: form.rank)
-    return forms
+    return _with_own_keys(forms)
+
+
+def _with_own_keys(forms: dict[str, list[_Form]]) -> dict[str, list[_Form]]:
+    """Forms by key and rank. Two of one rank ('7.tgz' beside '7.tar.gz') are two shards: who knows what is in them.
+
+    The one that is called as usual keeps the key; the key of another is its whole name and a hash.
+    """
+    keyed: dict[str, list[_Form]] = {}
+    for key, same in forms.items():
+        same.sort(key=lambda form: (form.rank, not form.path.name.endswith(f".{form.kind}")))
+        for n, form in enumerate(same):
+            name = form.path.name
+            if n and form.rank == same[n - 1].rank:
+                keyed[f"{shard_key(name)}-{_hash(name)}"] = [form]
+            else:
+                keyed.setdefault(key, []).append(form)
+    return keyed
 
 
 def _form(entry: "os.DirEntry[str]") -> tuple[str, _Form] | None:
@@ -137,6 +167,8 @@ def _form(entry: "os.DirEntry[str]") -> tuple[str, _Form] | None:
             name, kind = suffix[1], _KINDS[suffix[2].lower()]
         elif "." not in name:
             kind = _detect(path)
+        elif not _OTHER_SUFFIXES.fullmatch(name.rpartition(".")[2]):
+            kind = "tar" if _has_tar_magic(path) else None
     return (name, _Form(_RANKS.index(kind), path, kind, (status.st_size, status.st_mtime_ns))) if kind else None
 
 
@@ -150,12 +182,23 @@ def _is_empty(folder: Path) -> bool:
 
 def _detect(path: Path) -> ShardKind | None:
     """What kind of tar a file is by its first block; None when it is none or cannot be read."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            head = file.read(BLOCK)
-    except OSError:
+    head = _first_block(path)
+    if head is None:
         return None
     for kind, magic in MAGIC.items():
         if head.startswith(magic):
             return kind
     return "tar" if tar_headers.parse_header(head) or head == bytes(BLOCK) else None
+
+
+def _has_tar_magic(path: Path) -> bool:
+    head = _first_block(path)
+    return head is not None and head[257:262] == b"ustar" and tar_headers.parse_header(head) is not None
+
+
+def _first_block(path: Path) -> bytes | None:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read(BLOCK)
+    except OSError:
+        return None

@@ -4,7 +4,8 @@ import lzma
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,7 +20,9 @@ from bookpipe.sources.tar_shards import MAGIC, ShardKind
 
 OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK  # a pipe must not hang the reader
 _PIECE = 256 << 10  # bytes unpacked at once, whatever the packed bytes claim to become
-_XZ_MEMORY = 256 << 20  # bytes; xz -9 needs 65 MB
+_FEW = 64  # bytes unpacked at once where damage is near
+_XZ_MEMORY = 256 << 20  # bytes; xz -9 needs 65 MB; zstd's own limit is a window of 128 MB
+_TOO_LARGE = ("requires too much memory", "Memory usage limit")  # what zstd and xz say of that
 
 
 class OpenFile:
@@ -95,7 +98,7 @@ class Plain:
 
 
 # igzip_lib's stub calls its exception class an instance.
-_UNPACKING_ERRORS: tuple[Any, ...] = (EOFError, lzma.LZMAError, igzip_lib.error, zstandard.ZstdError)
+_DAMAGE: tuple[Any, ...] = (lzma.LZMAError, igzip_lib.error, zstandard.ZstdError)
 
 
 class Unpacked:
@@ -107,7 +110,7 @@ class Unpacked:
         self.stopped: tuple[ProblemKind, str] | None = None
         self._window, self._start = b"", 0  # bytes at hand, and the offset of the first
         raw = os.fdopen(file.fd, "rb", buffering=0, closefd=False)
-        self._pieces = _unpack_zstd(raw) if kind == "tar.zst" else _unpack(raw, kind)
+        self._pieces = _unpack_to_damage(raw, kind)
 
     def _more(self, offset: int) -> bool:
         """Unpack one more piece and forget what is before `offset`; False at the end."""
@@ -118,8 +121,12 @@ class Unpacked:
             piece = next(self._pieces, b"")
         except _Garbage as error:
             self.stopped = ProblemKind.GARBAGE_AFTER_END, str(error)
-        except _UNPACKING_ERRORS as error:
-            self.stopped = ProblemKind.DAMAGED_STREAM, str(error)
+        except (EOFError, *_DAMAGE) as error:
+            if any(words in str(error) for words in _TOO_LARGE):
+                detail = "unpacking it takes more memory than is allowed: pack it with a smaller window or dictionary"
+                self.stopped = ProblemKind.NEEDS_MEMORY, detail
+            else:
+                self.stopped = ProblemKind.DAMAGED_STREAM, str(error)
         passed = min(offset - self._start, len(self._window))
         self._window = self._window[passed:] + piece
         self._start += passed
@@ -166,11 +173,47 @@ class Unpacked:
             return Range(OpenFile(os.dup(file.fileno())), 0, size)
 
 
+_CUT = "the packed data ends early"
+
+
 class _Garbage(Exception):  # noqa: N818  it ends the bytes, it is no error
     """What follows the packed data is no packed data."""
 
 
-def _unpack(raw: BinaryIO, kind: ShardKind) -> Iterator[bytes]:
+def _unpack_to_damage(raw: BinaryIO, kind: ShardKind) -> Iterator[bytes]:
+    """The unpacked pieces of a file, up to the byte where it is damaged or a checksum is found wrong.
+
+    The libraries drop what they have unpacked of a piece when they find damage in it, which may be a whole shard. To
+    have that too the file is unpacked once more, and from there on in small steps.
+    """
+    unpack = _unpack_zstd if kind == "tar.zst" else _unpack
+    done = 0
+    try:
+        for piece in unpack(raw, kind, lambda: _PIECE):
+            done += len(piece)
+            yield piece
+    except _DAMAGE as error:
+        damage = error
+    else:
+        return
+    raw.seek(0)
+    at, rest = 0, bytearray()
+
+    def most() -> int:
+        return _PIECE if at < done else _FEW
+
+    with suppress(EOFError, *_DAMAGE):
+        for piece in unpack(raw, kind, most):
+            at += len(piece)
+            rest += piece[max(0, len(piece) - max(0, at - done)) :]
+            if len(rest) >= _PIECE:
+                break
+    if rest:
+        yield bytes(rest)
+    raise damage
+
+
+def _unpack(raw: BinaryIO, kind: ShardKind, most: Callable[[], int]) -> Iterator[bytes]:
     """The unpacked pieces of a gzip or xz file, all of its members or streams one after the other."""
 
     def start() -> Any:
@@ -192,29 +235,41 @@ def _unpack(raw: BinaryIO, kind: ShardKind) -> Iterator[bytes]:
             unpacker = start()
         elif unpacker.needs_input:
             data = raw.read(_PIECE)
+            if not data and not raw.tell():
+                return  # an empty file
             if not data:
-                raise EOFError("the packed data ends early")
-        piece = unpacker.decompress(data, _PIECE)
+                raise EOFError(_CUT)
+        piece = unpacker.decompress(data, most())
         data = b""
         if piece:
             yield piece
 
 
-def _unpack_zstd(raw: BinaryIO) -> Iterator[bytes]:
-    """The unpacked pieces of all frames of a zstd file. A frame that is cut off ends without an error."""
+def _unpack_zstd(raw: BinaryIO, _kind: ShardKind, most: Callable[[], int]) -> Iterator[bytes]:
+    """The unpacked pieces of all frames of a zstd file. One that is cut off behind its first block ends so silently
+    that only the tar can tell."""
     some = False
-    with zstandard.ZstdDecompressor().stream_reader(raw, read_size=_PIECE, read_across_frames=True) as reader:
+    with zstandard.ZstdDecompressor().stream_reader(
+        raw, read_size=_PIECE, read_across_frames=True, closefd=False
+    ) as reader:
         while True:
             try:
-                piece = reader.read1(_PIECE)
+                piece = reader.read1(most())
             except zstandard.ZstdError as error:
                 if some and "Unknown frame descriptor" in str(error):
                     raise _Garbage("bytes behind the packed data") from error
                 raise
             if not piece:
-                return
+                break
             some = True
             yield piece
+    if not some and raw.seek(0, os.SEEK_END):
+        raw.seek(0)
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        frame.decompress(raw.read(_PIECE))  # to nothing, as was seen
+        raw.seek(0, os.SEEK_END)
+        if not frame.eof:
+            raise EOFError(_CUT)
 
 
 def open_shard(path: Path) -> int:

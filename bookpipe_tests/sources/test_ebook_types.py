@@ -378,6 +378,17 @@ def test_a_pdf_is_known_behind_junk(junk: bytes) -> None:
     assert kind_of(junk + make_pdf(BOOK)) == "pdf"
 
 
+@pytest.mark.parametrize("junk", [b"x" * 1019, b"mail\n\n", b"", bytes(range(128, 256)) * 3], ids=len)
+@pytest.mark.parametrize("header", [b"%PDF-1.4\n", b"%PDF-1.7 \r", b"%PDF-\n"])
+def test_a_pdf_is_known_behind_junk_with_no_object_near(junk: bytes, header: bytes) -> None:
+    assert kind_of(junk + header + b"% a comment\n" * 400 + b"1 0 obj") == "pdf"
+
+
+def test_a_pdf_header_among_bytes_that_are_no_text_is_enough() -> None:
+    assert kind_of(b"\x01\0" * 100 + b"%PDF-1.4 \0\0" + bytes(5000)) == "pdf"
+    assert kind_of(b"\x01" * 1020 + b"%PDF-1.4\n" + bytes(5000)) is None  # not within 1,024 bytes
+
+
 def test_a_text_that_mentions_the_pdf_header_is_a_text() -> None:
     assert kind_of(b"A file that starts with %PDF-1.7 is a PDF, and that is no objection.") == "txt"
 

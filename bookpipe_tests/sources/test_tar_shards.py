@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bookpipe.model.errors import ConfigError, TransientError
-from bookpipe.sources import shard_chunks, tar_reader
+from bookpipe.sources import shard_chunks, tar_reader, tar_streams
 from bookpipe.sources.shard_chunks import Chunk, Resume, ShardRow
 from bookpipe.sources.shard_folders import latest_changes
 from bookpipe.sources.tar_chunks import read_chunks, walk
@@ -125,6 +125,33 @@ def test_tars_and_folders_are_shards_and_nothing_else_is(tmp_path: Path) -> None
         ("plain", "plain.tar", "tar"), ("t", "t.TGZ", "tar.gz"), ("x", "x.tar.xz", "tar.xz"),
         ("z", "z.tar.zst", "tar.zst"),
     ]  # fmt: skip
+
+
+def test_a_tar_with_a_dot_in_its_name_is_known_by_its_content(tmp_path: Path) -> None:
+    for name in ["v1.5", "2024.11.02", "Vol. 1"]:
+        _put(tmp_path / name, _tar(("a", b"1")))
+    for name in ["x.tar.part", "y.cbt", "z.BAK", "n.txt"]:
+        _put(tmp_path / name, _tar(("a", b"1")))
+    _put(tmp_path / "v1.6", b"some text")
+    _put(tmp_path / "v1.7", b"\0" * 257 + b"ustar" + b"\0" * 9000)
+    _put(tmp_path / "v1.8", gzip.compress(b"text"))
+    found = find_shards(tmp_path, settled=SETTLED)
+    assert [(s.path.name, s.kind) for s in found] == [("2024.11.02", "tar"), ("Vol. 1", "tar"), ("v1.5", "tar")]
+
+
+def test_two_files_of_one_form_are_two_shards(tmp_path: Path) -> None:
+    for name in ["6.TAR", "6.tar", "5", "5.tar"]:
+        _put(tmp_path / name, _tar(("a", b"1")))
+    for name in ["7.tgz", "7.tar.gz", "7.tgz.tar.gz"]:
+        _put(tmp_path / name, gzip.compress(_tar(("a", b"1"))))
+    _put(tmp_path / "7" / "a", b"1")
+    shards = find_shards(tmp_path, settled=SETTLED)
+    assert {s.path.name for s in shards} == {"5", "5.tar", "6.TAR", "6.tar", "7.tgz", "7.tar.gz", "7.tgz.tar.gz"}
+    assert len({s.key for s in shards}) == len(shards)
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+", s.key) for s in shards)
+    keys = {s.key: (s.path.name, [other.name for other in s.others]) for s in shards}
+    assert (keys["5"], keys["6"], keys["7"]) == (("5.tar", []), ("6.tar", []), ("7.tar.gz", ["7"]))
+    assert set(look(tmp_path)) == {s.key for s in shards}
 
 
 def test_a_shard_linked_into_the_folder_is_a_shard(tmp_path: Path) -> None:
@@ -601,6 +628,61 @@ def test_a_packed_shard_that_is_cut_or_damaged_is_reported(tmp_path: Path, kind:
         assert any(p.incomplete for chunk in chunks for p in chunk.problems)
         if damaged == packed[:at]:
             assert [_data(row) for row in rows] == [data for _, data in books[: len(rows)]]
+
+
+@pytest.mark.parametrize("kind", PACKED)
+@pytest.mark.parametrize("size", [10_000, 300_000])
+def test_a_wrong_checksum_loses_nothing_that_can_be_unpacked(tmp_path: Path, kind: ShardKind, size: int) -> None:
+    books = [(f"{n:02}", os.urandom(size)) for n in range(5)]
+    shard = _shard(tmp_path, _tar(*books), kind)
+    packed = bytearray(shard.path.read_bytes())
+    # gzip: CRC and length at the end; zstd: hash at the end; xz: check of the block, index (8 or more), footer (12)
+    at = packed.rindex(lzma.compress(b"")[-2:]) - 12 - 8 - 8 if kind == "tar.xz" else len(packed) - 8
+    packed[at if kind != "tar.zst" else -1] ^= 0x55
+    shard.path.write_bytes(packed)
+    chunks = _chunks(shard)
+    assert [_data(row) for row in _rows(chunks)] == [data for _, data in books]
+    assert _problems(chunks) == [ProblemKind.DAMAGED_STREAM]
+
+
+@pytest.mark.parametrize("kind", ["tar.gz", "tar.xz"])
+def test_what_is_before_damage_in_a_small_packed_shard_is_read(tmp_path: Path, kind: ShardKind) -> None:
+    text = b"".join(b"%d %d\n" % (n, n * n % 7919) for n in range(3000))
+    books = [(f"{n:02}", b"%d" % n + text[n:]) for n in range(5)]
+    shard = _shard(tmp_path, _tar(*books, ("noise", os.urandom(50_000))), kind)
+    packed = bytearray(shard.path.read_bytes())
+    packed[-20_000:-19_000] = b"\xff" * 1000
+    shard.path.write_bytes(packed)
+    chunks = _chunks(shard)
+    assert [_data(row) for row in _rows(chunks)][:5] == [data for _, data in books]
+    assert ProblemKind.DAMAGED_STREAM in _problems(chunks)
+
+
+@pytest.mark.parametrize("kind", PACKED)
+@pytest.mark.parametrize("left", [3, 8, 40])
+def test_a_stream_that_ends_before_any_header_is_damaged_and_not_no_tar(
+    tmp_path: Path, kind: ShardKind, left: int
+) -> None:
+    path = tmp_path / "cut"
+    path.write_bytes(PACKERS[kind](_tar(("a", os.urandom(5000))))[:left])
+    assert _problems(_chunks(Shard("cut", path, kind))) == [ProblemKind.DAMAGED_STREAM]
+
+
+def test_a_packed_file_that_is_whole_and_no_tar_is_no_tar(tmp_path: Path) -> None:
+    for kind in PACKED:
+        for data in (b"", b"some text" * 1000):
+            assert _problems(_chunks(_shard(tmp_path, data, kind))) == [ProblemKind.NOT_A_TAR]
+
+
+def test_a_stream_that_needs_too_much_memory_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tar_streams, "_XZ_MEMORY", 1 << 20)
+    header = b"\x28\xb5\x2f\xfd\x00" + bytes([28 - 10 << 3])  # as of zstd --long=28
+    for kind, packed in (("tar.zst", header + bytes(100)), ("tar.xz", lzma.compress(_tar(("a", b"1"))))):
+        path = tmp_path / "large"
+        path.write_bytes(packed)
+        (chunk,) = _chunks(Shard("large", path, kind))  # type: ignore[arg-type]
+        assert [(p.kind, p.incomplete) for p in chunk.problems] == [(ProblemKind.NEEDS_MEMORY, True)]
+        assert "memory" in chunk.problems[0].detail
 
 
 @pytest.mark.parametrize("kind", PACKED)

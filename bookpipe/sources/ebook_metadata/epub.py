@@ -47,11 +47,11 @@ def read_epub(size: int, read_at: ReadAt) -> EbookMetadata:
     path, data = _package_document(members)
     package = parse_xml(data)
     metadata = child(package, "metadata")
-    fields = _collect(package if metadata is None else metadata)
+    fields = _collect(package if metadata is None else metadata, epub_3=_is_epub_3(package))
     series, series_index = fields.series()
     return found(
         title=fields.main_title(),
-        authors=people(*fields.authors()),
+        authors=people(*fields.authors(), joined_by_words=not fields.epub_3),
         languages=fields.languages,
         series=series,
         series_index=series_index,
@@ -87,10 +87,19 @@ def _member_path(folder: str, reference: str) -> str:
     return posixpath.normpath(path).lstrip("/")
 
 
+def _is_epub_3(package: Element) -> bool:
+    """What does not say its version is EPUB 2 or older."""
+    return (parse_number(package.get("version")) or 0) >= 3
+
+
 @dataclass(slots=True)
 class _Fields:
-    """The metadata section as it stands; (id, text) where EPUB 3 refines an element by its id."""
+    """The metadata section as it stands; (id, text) where EPUB 3 refines an element by its id.
 
+    What they mean is what Calibre 6.13 takes them for, in EPUB 3 and in what is older.
+    """
+
+    epub_3: bool
     titles: list[tuple[str, str]] = field(default_factory=list)
     creators: list[tuple[str, str, str | None]] = field(default_factory=list)  # id, name, EPUB 2 role
     languages: list[str] = field(default_factory=list)
@@ -102,37 +111,57 @@ class _Fields:
     def refined(self, identifier: str, what: str) -> list[str]:
         return self.refinements.get((identifier, what), []) if identifier else []
 
+    def number(self, identifier: str, what: str) -> float | None:
+        return parse_number(next(iter(self.refined(identifier, what)), None))
+
     def main_title(self) -> str | None:
-        titles = [(identifier, text) for identifier, text in self.titles if text.strip()]
-        main = [text for identifier, text in titles if "main" in self.refined(identifier, "title-type")]
-        return next(iter(main or [text for _, text in titles]), None)
+        """The title that is the main one, else the first, and the subtitle behind it: 'Main: Sub'."""
+        titles = [(identifier, text.strip()) for identifier, text in self.titles if text.strip()]
+
+        def first_of(kind: str) -> tuple[str, str] | None:
+            return next((title for title in titles if kind in self.refined(title[0], "title-type")), None)
+
+        main = first_of("main") or next(iter(titles), None)
+        if main is None:
+            return None
+        subtitle = first_of("subtitle")
+        return main[1] if subtitle is None or subtitle is main else f"{main[1]}: {subtitle[1]}"
 
     def authors(self) -> list[str]:
-        """Creators without a role or with that of an author: the others edited, drew or translated."""
-        return [
-            name
+        """Creators without a role or with that of an author: the others edited, drew or translated.
+
+        A book of EPUB 2 that has none of them is its editors'.
+        """
+        authors = self._creators("", "aut", "author")
+        return authors if authors or self.epub_3 else self._creators("edt", "editor")
+
+    def _creators(self, *roles: str) -> list[str]:
+        """Those with one of the roles by their display-seq; the ones without it come first."""
+        creators = [
+            (self.number(identifier, "display-seq") or 0.0, name)
             for identifier, name, role in self.creators
-            if any(map(_is_author, self.refined(identifier, "role") or [role or ""]))
+            if name.strip() and any(_role(text) in roles for text in self.refined(identifier, "role") or [role or ""])
         ]
+        return [name for _, name in sorted(creators, key=lambda creator: creator[0])]
 
     def series(self) -> tuple[str | None, float | None]:
-        """As Calibre writes it, else the first EPUB 3 collection that is a series or does not say what it is."""
-        name = self.named.get("calibre:series")
-        if name and name.strip():
-            return name, parse_number(self.named.get("calibre:series_index"))
-        for wanted in ("series", None):
-            for identifier, text in self.collections:
-                if next(iter(self.refined(identifier, "collection-type")), None) == wanted and text.strip():
-                    return text, parse_number(next(iter(self.refined(identifier, "group-position")), None))
-        return None, None
+        """The first EPUB 3 collection that says it is a series, or the one Calibre wrote: in EPUB 3 the former wins."""
+        written = [(self.named.get("calibre:series", ""), parse_number(self.named.get("calibre:series_index")))]
+        collections = [
+            (text, self.number(identifier, "group-position"))
+            for identifier, text in self.collections
+            if "series" in self.refined(identifier, "collection-type")
+        ]
+        every = [*collections, *written] if self.epub_3 else [*written, *collections]
+        return next(((name, index) for name, index in every if name.strip()), (None, None))
 
 
-def _is_author(role: str) -> bool:
-    return role.strip().lower().rpartition("/")[2] in ("", "aut", "author")
+def _role(text: str) -> str:
+    return text.strip().lower().rpartition("/")[2]
 
 
-def _collect(metadata: Element) -> _Fields:
-    fields = _Fields()
+def _collect(metadata: Element, *, epub_3: bool) -> _Fields:
+    fields = _Fields(epub_3)
     # All descendants: OEB wraps the elements once more, in dc-metadata and x-metadata.
     for element in descendants(metadata):
         name = local_name(element)
@@ -164,18 +193,24 @@ def _collect_meta(element: Element, fields: _Fields) -> None:
         fields.refinements[refines.lstrip("#"), kind].append(text.strip())
 
 
-def _cover_member(package: Element, cover_id: str | None, folder: str, members: ZipMembers) -> str | None:
-    """The image EPUB 3 marks as cover, else the one EPUB 2's <meta name="cover"> points to by id."""
-    by_id = None
+def _cover_member(package: Element, named: str | None, folder: str, members: ZipMembers) -> str | None:
+    """The image EPUB 3 marks as cover, else the one EPUB 2's <meta name="cover"> names by id, or wrongly by href."""
+    hrefs: dict[str, str] = {}  # by how they were found
     manifest = child(package, "manifest")
     items = manifest.iterchildren("{*}item") if manifest is not None else ()
     for item in islice(items, MAX_ELEMENTS):
-        marked = "cover-image" in item.get("properties", "").split()
-        if (marked or (cover_id and item.get("id") == cover_id)) and item.get("media-type", "").startswith("image/"):
-            by_id = item.get("href")
-            if marked:
-                break
-    path = _member_path(folder, by_id) if by_id else None
+        href, kind = item.get("href"), item.get("media-type", "").lower()
+        # Types that are wrong or unusual are many: only pages and drawings are no pictures.
+        if not href or not kind or "xml" in kind or "html" in kind:
+            continue
+        if "cover-image" in item.get("properties", "").split():
+            hrefs.setdefault("marked", href)
+        if named and item.get("id") == named:
+            hrefs.setdefault("by id", href)
+        if href == named:
+            hrefs.setdefault("by href", href)
+    href = hrefs.get("marked") or hrefs.get("by id") or hrefs.get("by href")
+    path = _member_path(folder, href) if href else None
     return path if path and members.find(path) else None
 
 

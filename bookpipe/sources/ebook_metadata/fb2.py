@@ -32,20 +32,24 @@ MAX_HEAD = 1 << 20  # bytes
 _HEADS = (16 << 10, 128 << 10, MAX_HEAD)  # bytes that are tried: most descriptions end within the first
 _END = re.compile(r"</(?:[\w.-]{1,40}:)?description\s{0,10}>")
 
+# The first of them that names anybody. Calibre's own order: who made the file is better than nobody.
+_AUTHOR_SECTIONS = ("title-info", "src-title-info", "document-info")
+
 ReadHead = Callable[[int], bytes]  # how many bytes -> the first ones, fewer when the file is shorter
 
 
 def read_fb2(size: int, read_at: ReadAt) -> EbookMetadata:
     """Title, authors, language, genres (FB2's own codes), series and the id of the cover."""
     read_head = _head_reader(size, read_at)
+    sections = _elements(parse_broken_xml(_description(read_head)))
+    if not sections["title-info"]:
+        raise UnreadableError("no title-info")
     # Anywhere below title-info: a tag that is not closed in the annotation swallows what follows it.
-    parts: dict[str, list[Element]] = defaultdict(list)
-    for element in descendants(_title_info(parse_broken_xml(_description(read_head)))):
-        parts[local_name(element)].append(element)
+    parts = _elements(sections["title-info"][0])
     sequence = next((part for part in parts["sequence"] if (attribute(part, "name") or "").strip()), None)
     return found(
         title=text_of(next(iter(parts["book-title"]), None)),
-        authors=people(*map(_name, parts["author"])),
+        authors=next(filter(None, (_authors(sections[name]) for name in _AUTHOR_SECTIONS)), ()),
         languages=map(text_of, parts["lang"]),
         series=None if sequence is None else attribute(sequence, "name"),
         series_index=None if sequence is None else parse_number(attribute(sequence, "number")),
@@ -79,11 +83,17 @@ def _description(read_head: ReadHead) -> str:
     return text
 
 
-def _title_info(root: Element) -> Element:
+def _elements(root: Element) -> dict[str, list[Element]]:
+    """The element and everything in it, by name."""
+    elements: dict[str, list[Element]] = defaultdict(list)
     for element in descendants(root):
-        if local_name(element) == "title-info":
-            return element
-    raise UnreadableError("no title-info")
+        elements[local_name(element)].append(element)
+    return elements
+
+
+def _authors(sections: list[Element]) -> tuple[str, ...]:
+    authors = _elements(sections[0])["author"] if sections else []
+    return tuple(people(*map(_name, authors)))
 
 
 def _name(author: Element) -> str:

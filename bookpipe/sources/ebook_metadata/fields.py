@@ -33,7 +33,7 @@ class EbookMetadata:
     authors: tuple[str, ...] = ()  # "First Last", or "Last, First" when the last name has several words
     languages: tuple[str, ...] = ()
     series: str | None = None
-    series_index: float | None = None  # finite; None without a series
+    series_index: float | None = None  # finite, 1.0 when the file has none; None without a series
     tags: tuple[str, ...] = ()
     cover: str | int | None = None
     status: Status = "none"
@@ -74,7 +74,7 @@ def found(
         authors=names,
         languages=codes,
         series=series,
-        series_index=series_index if series else None,
+        series_index=(1.0 if series_index is None else series_index) if series else None,  # Calibre's own default
         tags=words,
         cover=cover,
         status="encrypted" if encrypted else "ok" if says_something else "none",
@@ -133,26 +133,35 @@ def split_tags(*texts: str | None) -> Iterable[str]:
 
 # -- people -------------------------------------------------------------------------------------------------------
 
-_PEOPLE = re.compile("; ?| & ")
+_WORDS = re.compile(",? (?:and|with) ", re.IGNORECASE)
 _SUFFIXES = frozenset(("jr", "sr", "ii", "iii", "iv", "md", "phd", "esq", "inc", "ltd", "llc", "gmbh", "co"))
 # What programs write when they know nobody; Calibre writes the first one.
 _NOBODY = frozenset(("unknown", "unknown author", "[unknown]", "none", "n/a"))
 
 
-def people(*texts: str | None) -> Iterable[str]:
-    """Authors of fields that hold one each, and yet at times several with ';' or ' & ' between them (&& is a &)."""
+def people(*texts: str | None, joined_by_words: bool = False) -> Iterable[str]:
+    """Authors of fields that hold one each, and yet at times several with ';' or a single '&' between them.
+
+    '&&' is a literal '&'. With `joined_by_words` 'and' and 'with' join authors too. Calibre's own rules: at '&'
+    MyBookshelf2 splits what every format says, at the words Calibre does in some formats only.
+    """
     for text in texts:
-        for name in _PEOPLE.split(clean_text((text or "").replace("\n", ";"), MAX_AUTHORS * MAX_AUTHOR)):
+        # A cleaned text holds no NUL: it stands for the literal '&'.
+        names = clean_text(text, MAX_AUTHORS * MAX_AUTHOR).replace("&&", "\0")
+        if joined_by_words:
+            names = _WORDS.sub(";", names)
+        for part in names.replace("&", ";").split(";"):
+            name = part.replace("\0", "&").strip()
             if name.lower() not in _NOBODY and any(map(str.isalnum, name)):
-                yield _first_name_first(name.replace("&&", "&").strip())
+                yield _first_name_first(name)
 
 
-def people_in_list(text: str | None) -> Iterable[str]:
-    """Authors of a field that holds all of them, however they are separated.
+def people_in_list(text: str | None, *, joined_by_words: bool = False) -> Iterable[str]:
+    """Authors of a field that holds all of them, however they are separated: as `people`, by lines or by commas.
 
     Two parts with a comma between them are one person, 'Last, First', unless both are several words long.
     """
-    for name in people(text):
+    for name in people((text or "").replace("\n", ";"), joined_by_words=joined_by_words):
         parts = _with_suffixes([part.strip() for part in name.split(",") if part.strip()])
         if len(parts) == 2 and (" " not in parts[0] or " " not in parts[1]):
             yield _first_name_first(name)

@@ -3,7 +3,14 @@
 import html
 import re
 
-from bookpipe.sources.ebook_metadata.fields import EbookMetadata, found, people, people_in_list, split_tags
+from bookpipe.sources.ebook_metadata.fields import (
+    EbookMetadata,
+    found,
+    parse_number,
+    people,
+    people_in_list,
+    split_tags,
+)
 from bookpipe.sources.ebook_metadata.text_encodings import decode_markup
 from bookpipe.sources.zip_directory import ReadAt
 
@@ -17,36 +24,53 @@ _ROOT = re.compile(r"<html\b([^<>]*)", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"""([\w:.-]{1,40})\s{0,10}=\s{0,10}(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""")
 _AUTHOR_LISTS = frozenset(("author", "authors"))
 _AUTHORS = frozenset(("dc.creator", "dc:creator", "dcterms.creator", "dc.creator.aut", "creator", "book:author"))
-_TITLES = frozenset(("dc.title", "dc:title", "dcterms.title"))
+_TITLES = frozenset(("dc.title", "dc:title", "dcterms.title", "title"))
 _LANGUAGES = frozenset(("dc.language", "dc:language", "dcterms.language", "content-language", "language"))
-_TAGS = frozenset(("keywords", "dc.subject", "dc:subject", "dcterms.subject"))
+_TAGS = frozenset(("keywords", "dc.subject", "dc:subject", "dcterms.subject", "tags"))
+_SERIES = frozenset(("series",))
+_NUMBERS = frozenset(("seriesnumber", "series_index", "series.index"))
+_NUMBER_BEHIND = re.compile(r"\[([\d.]{1,20})\]\s*$")  # 'Series [2]'
 
 
 def read_html(size: int, read_at: ReadAt) -> EbookMetadata:
-    """Title, authors, languages and keywords. A file without any of them is silent."""
+    """Title, authors, languages, series and keywords. A file without any of them is silent.
+
+    As in Calibre a title in a meta element comes before the title element, which is the page's.
+    """
     text = _head(size, read_at)
     title = _TITLE.search(text)
     lists: list[str] = []
     authors: list[str] = []
     languages: list[str] = []
     tags: list[str] = []
-    titles = [html.unescape(title[1])] if title and title[1].strip() else []
+    titles: list[str] = []
+    series: list[str] = []
+    numbers: list[str] = []
     for meta in _META.finditer(text):
         attributes = _attributes(meta[1])
         name = attributes.get("name") or attributes.get("http-equiv") or attributes.get("property", "")
         content = attributes.get("content", "")
         for names, values in ((_AUTHOR_LISTS, lists), (_AUTHORS, authors), (_TITLES, titles), (_LANGUAGES, languages),
-                              (_TAGS, tags)):  # fmt: skip
-            if name.lower() in names:
+                              (_TAGS, tags), (_SERIES, series), (_NUMBERS, numbers)):  # fmt: skip
+            if name.lower() in names and content.strip():
                 values.append(content)
+    if title:
+        titles.append(html.unescape(title[1]))
+    number = _NUMBER_BEHIND.search(series[0]) if series else None
+    if number:
+        series, numbers = [series[0][: number.start()]], [number[1], *numbers]
     root = _ROOT.search(text)
     if root and not languages:
         attributes = _attributes(root[1])
         languages.append(attributes.get("lang") or attributes.get("xml:lang", ""))
     return found(
         title=next(iter(titles), None),
-        authors=people(*authors) if authors else (name for names in lists for name in people_in_list(names)),
+        authors=people(*authors, joined_by_words=True)
+        if authors
+        else (name for names in lists for name in people_in_list(names, joined_by_words=True)),
         languages=languages,
+        series=next(iter(series), None),
+        series_index=parse_number(next(iter(numbers), None)),
         tags=split_tags(*tags),
     )
 

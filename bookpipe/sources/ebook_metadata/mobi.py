@@ -4,7 +4,9 @@ Layout as MobileRead's wiki describes it: a header of 78 bytes, the list of reco
 header, a MOBI header, EXTH records and the full name. All numbers are big-endian.
 """
 
+import html
 import locale
+import re
 import struct
 from collections import defaultdict
 from functools import cache
@@ -17,6 +19,7 @@ _MAX_RECORD = 1 << 20  # bytes of record 0 that are read
 _MAX_EXTH_RECORDS = 2_000
 _MAX_EXTH_VALUE = 64 << 10  # bytes
 _NONE = 0xFFFFFFFF
+_ENTITY = re.compile(r"&(?:#[0-9A-Fa-fxX]{1,8}|[A-Za-z][A-Za-z0-9]{1,31});")
 _AUTHOR, _SUBJECT, _COVER, _TITLE, _LANGUAGE = 100, 105, 201, 503, 524
 
 
@@ -39,15 +42,16 @@ def read_mobi(size: int, read_at: ReadAt) -> EbookMetadata:
     exth = _exth(record, 16 + length)  # whatever the flag at 128 says
 
     def values(number: int) -> list[str]:
-        return [decode_field(value, codec) for value in exth.get(number, ())]
+        return [_without_entities(decode_field(value, codec)) for value in exth.get(number, ())]
 
     full_name = record[name_at : name_at + min(name_length, _MAX_EXTH_VALUE)]
-    titles = [*values(_TITLE), decode_field(full_name, codec).rstrip("\0"), _database_name(head)]
+    titles = [*values(_TITLE), _without_entities(decode_field(full_name, codec).rstrip("\0")), _database_name(head)]
+    languages = [code for code in values(_LANGUAGE) if code.strip(" \0")]
     encrypted = f"Mobipocket DRM (encryption type {encryption})" if encryption else ""
     return found(
         title=next((title for title in titles if title.strip(" \0")), None),
         authors=people(*values(_AUTHOR)),
-        languages=values(_LANGUAGE) or [_language_of_locale(language)],
+        languages=languages[-1:] or [_language_of_locale(language)],  # of several the last one counts
         tags=split_tags(*values(_SUBJECT)),
         cover=_cover_record(exth.get(_COVER), first_image, count),
         encrypted=encrypted,
@@ -100,6 +104,11 @@ def _exth(record: bytes, at: int) -> dict[int, list[bytes]]:
         values[number].append(record[at + 8 : at + min(length, _MAX_EXTH_VALUE)])
         at += length
     return values
+
+
+def _without_entities(text: str) -> str:
+    """Makers copied texts out of HTML as they stood. What does not end with ';' is none: 'Rock&parade'."""
+    return _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
 
 
 def _database_name(head: bytes) -> str:

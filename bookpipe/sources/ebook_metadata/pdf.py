@@ -1,8 +1,8 @@
 """PDF: the Info dictionary, read by PDFium in processes of its own.
 
 PDFium is not thread-safe and no parser of PDF is safe against every file, so a file that crashes its worker or
-takes too long is one unreadable file and a new worker, never the end of a load. XMP is not read: writers that fill
-it fill Info too, with few exceptions.
+takes too long is one unreadable file and a new worker, never the end of a load. XMP is only read where Info has neither
+title nor author: writers that fill it mostly fill Info too.
 """
 
 import json
@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from bookpipe.model.errors import TerminalError, TransientError
-from bookpipe.sources.ebook_metadata.fields import EbookMetadata, found, people_in_list, refused, split_tags
+from bookpipe.sources.ebook_metadata.fields import EbookMetadata, found, people, people_in_list, refused, split_tags
 from bookpipe.sources.ebook_metadata.pdf_worker import (
     ANSWER,
     BLOCK,
@@ -211,9 +211,12 @@ def _metadata(answer: dict[str, str]) -> EbookMetadata:
         return refused("encrypted", f"the PDF needs a password or key: {answer['encrypted']}")
     if "error" in answer:
         return refused("unreadable", answer["error"])
+    creators = answer.get("dc:creator", "").split("\n")  # one person each
     return found(
-        title=answer.get("Title"),
-        authors=people_in_list(answer.get("Author")),
-        languages=[answer.get("Lang")],
-        tags=split_tags(answer.get("Keywords")),
+        title=answer.get("Title") or answer.get("dc:title"),
+        authors=people_in_list(answer.get("Author"), joined_by_words=True)
+        if answer.get("Author")
+        else people(*creators, joined_by_words=True),
+        languages=[answer.get("Lang")] if answer.get("Lang") else answer.get("dc:language", "").split("\n"),
+        tags=split_tags(answer.get("Keywords"), answer.get("dc:subject")),
     )

@@ -5,7 +5,7 @@ with the request, the others are asked for, so that a file of gigabytes costs a 
 
     request   size, number of blocks, then each block: index, length, bytes
     answer    b"R", index: send me that block (index, length, bytes)
-              b"D", length: done; so many bytes of JSON follow: the Info entries, or {"error": what}
+              b"D", length: done; so many bytes of JSON follow: the Info entries and those of XMP, or {"error": what}
 """
 
 import contextlib
@@ -17,6 +17,8 @@ import socket
 import struct
 import time
 from typing import Any
+
+from bookpipe.sources.ebook_metadata.pdf_xmp import read_xmp
 
 BLOCK = 64 << 10  # bytes
 REQUEST = struct.Struct("<QI")
@@ -125,6 +127,9 @@ def _read(pdfium: Any, file: _RemoteFile) -> dict[str, str]:
     try:
         entries = {key: document.get_metadata_value(key)[:_MAX_TEXT] for key in _KEYS}
         entries["Lang"] = _language(pdfium.raw, document)
+        # Of an encrypted file the stream may be, too: only PDFium could read it, and it does not.
+        if not (entries["Title"] or entries["Author"]) and pdfium.raw.FPDF_GetSecurityHandlerRevision(document) < 0:
+            entries |= {name: text[:_MAX_TEXT] for name, text in read_xmp(file).items()}
         return entries
     finally:
         document.close()

@@ -12,7 +12,8 @@ _INFOS = (8 << 10, 128 << 10)  # bytes of the group that are tried
 _CHARACTER_SETS = {b"mac": "mac-roman", b"pc": "cp437", b"pca": "cp850"}
 _CODE_PAGE = re.compile(rb"\\(?:ansicpg(\d{1,5})|(mac|pca?)\b)")
 _FALLBACK = re.compile(rb"\\uc(\d)")
-_WANTED = (b"title", b"author", b"keywords")
+_WANTED = (b"title", b"author", b"keywords", b"category")
+_HOLDERS = {b"upr": b"info", b"ud": b"upr"}  # groups that hold fields, and in which group: {\upr{ANSI}{\*\ud{Unicode}}}
 _TOKEN = re.compile(
     rb"\\'(?P<hex>[0-9A-Fa-f]{2})|\\(?P<word>[A-Za-z]{1,32})(?P<number>-?\d{1,9})? ?|\\(?P<symbol>[^A-Za-z])"
     rb"|(?P<brace>[{}])|(?P<text>[^\\{}\r\n]+)|[\r\n\\]",
@@ -25,7 +26,7 @@ _DASHES |= {b"ldblquote": "\u201c", b"rdblquote": "\u201d"}
 
 
 def read_rtf(size: int, read_at: ReadAt) -> EbookMetadata:
-    """Title, authors and keywords; silent without an \\info group in the first megabyte."""
+    """Title, authors and tags (keywords, and the category); silent without an \\info group in the first megabyte."""
     head, at = b"", -1
     for limit in _HEADS:
         head = read_at(0, min(limit, size))
@@ -47,7 +48,7 @@ def read_rtf(size: int, read_at: ReadAt) -> EbookMetadata:
     return found(
         title=fields.get(b"title"),
         authors=people_in_list(fields.get(b"author")),
-        tags=split_tags(fields.get(b"keywords")),
+        tags=split_tags(fields.get(b"keywords"), fields.get(b"category")),
     )
 
 
@@ -95,11 +96,12 @@ def _info_texts(info: bytes, codec: str, fallback: int) -> tuple[dict[bytes, str
     """(the wanted groups' texts, whether the group's end was seen).
 
     `fallback` is how many characters behind a \\u are for readers without Unicode (\\uc). Each level of braces has
-    its field (None: of no interest) and its own such number.
+    its field (None: of no interest), its own such number, and which group of fields it is (empty: none).
     """
     texts: dict[bytes, _Text] = {}
-    levels: list[tuple[_Text | None, int]] = []
+    levels: list[tuple[_Text | None, int, bytes]] = []
     field: _Text | None = None
+    holder = b""
     skip = 0
     starred = False
     for token in _TOKEN.finditer(info):
@@ -107,20 +109,26 @@ def _info_texts(info: bytes, codec: str, fallback: int) -> tuple[dict[bytes, str
         if kind == "brace":
             skip = 0
             if token["brace"] == b"{":
-                levels.append((field, fallback))
+                levels.append((field, fallback, holder))
+                holder = b"" if len(levels) > 1 else b"info"
                 continue
-            field, fallback = levels.pop() if levels else (None, fallback)
+            field, fallback, holder = levels.pop() if levels else (None, fallback, b"")
             if not levels:
                 return {name: str(text) for name, text in texts.items()}, True
         elif word is not None:
             number = int(token["number"] or 1)
-            if starred:
-                # {\upr{bytes}{\*\ud{the same in Unicode}}}; any other starred group is not text.
+            outer = levels[-1][2] if levels else b""
+            if word in _HOLDERS and outer == _HOLDERS[word]:
+                holder = word
+            elif starred:
+                # {\title {\upr{bytes}{\*\ud{the same in Unicode}}}}; any other starred group is not text.
                 if word == b"ud" and field:
                     field.clear()
                 else:
                     field = None
-            elif len(levels) == 2 and word in _WANTED:
+            elif outer and word in _WANTED:
+                if outer == b"ud":
+                    texts.pop(word, None)
                 field = texts.setdefault(word, _Text(codec))
             elif word == b"uc":
                 fallback = max(0, number)

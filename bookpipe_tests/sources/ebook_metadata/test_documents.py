@@ -28,6 +28,10 @@ def docx(fields: str) -> bytes:
         ("A B; C D", ("A B", "C D")),
         ("A B, C D", ("A B", "C D")),
         ("A B & C D", ("A B", "C D")),
+        ("A B&C D", ("A B", "C D")),
+        ("\n  Jo\n  Smith\n", ("Jo Smith",)),
+        ("A B and C D", ("A B", "C D")),
+        ("A B, C D, with E F", ("A B", "C D", "E F")),
         ("Müller, Jürgen", ("Jürgen Müller",)),
         ("García Márquez, Gabriel", ("García Márquez, Gabriel",)),
         ("Müller, Jürgen; Doe, Jane", ("Jürgen Müller", "Jane Doe")),
@@ -55,6 +59,35 @@ def test_a_creator_is_a_list_of_authors(creator: str, authors: tuple[str, ...]) 
 )
 def test_blanks_do_not_separate_keywords(keywords: str, tags: tuple[str, ...]) -> None:
     assert read("docx", docx(f"<cp:keywords>{keywords}</cp:keywords>")).tags == tags
+
+
+def styles(language: str) -> str:
+    return (
+        '<w:styles xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"><w:docDefaults><w:rPrDefault>'
+        f"<w:rPr><w:sz w:val='24'/><w:lang {language}/></w:rPr></w:rPrDefault></w:docDefaults>"
+        + '<w:style w:styleId="x"><w:rPr><w:lang w:val="fr-FR"/></w:rPr></w:style>' * 5_000
+        + "</w:styles>"
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "member", "languages"),
+    [
+        ("", styles('w:val="de-AT" w:eastAsia="ja-JP"'), ("de-at",)),
+        ("<dc:language> </dc:language>", styles('w:val="de-AT"'), ("de-at",)),
+        ("<dc:language>cs</dc:language>", styles('w:val="de-AT"'), ("cs",)),
+        ("", styles('w:eastAsia="ja-JP"'), ()),
+        ("", "<w:styles/>", ()),
+        ("", "no XML", ()),
+        ("", None, ()),
+    ],
+)
+def test_a_docx_without_a_language_has_that_of_its_default_style(
+    said: str, member: str | None, languages: tuple[str, ...]
+) -> None:
+    more = () if member is None else (("word/styles.xml", member),)
+    found = read("docx", without_member(docx(f"<dc:title>T</dc:title>{said}"), "word/styles.xml", more=more))
+    assert (found.title, found.languages) == ("T", languages)
 
 
 def test_a_docx_without_core_properties_is_silent() -> None:
@@ -229,6 +262,10 @@ def rtf(info: str, head: str = r"\ansi\ansicpg1251") -> bytes:
         (rtf(r"{\title \u-10179?\u-8704?!}"), "😀!"),
         (rtf(r"{\title \u-10179?!}"), "!"),
         (rtf(r"{\title {\upr{War ?}{\*\ud{\u1042?\u1086?}}}}"), "Во"),
+        (rtf(r"{\upr{\title \'c2}{\*\ud{\title \u1042?\u1086?}}}{\author A}"), "Во"),
+        (rtf(r"{\upr{\title \'c2}}"), "В"),
+        (rtf(r"{\author A}{\*\ud{\title not in upr}}"), None),
+        (rtf(r"{\title T}{\doccomm {\upr{\title inner}{\*\ud{\title inner}}}}"), "T"),
         (rtf(r"{\title a\{b\}c\\d\~e\_f\-g}"), "a{b}c\\d e-fg"),
         (rtf("{\\title one\r\n\\line two\\tab three\\emdash four}"), "one two three—four"),
         (rtf(r"{\title {\b bold} plain}"), "bold plain"),
@@ -249,6 +286,17 @@ def test_rtf_titles(data: bytes, title: str | None) -> None:
 def test_rtf_authors_and_keywords_are_lists() -> None:
     found = read("rtf", rtf(r"{\author A B; Doe, Jane}{\keywords one, two;three}"))
     assert (found.authors, found.tags) == (("A B", "Jane Doe"), ("one", "two", "three"))
+
+
+def test_the_category_of_an_rtf_is_tags_too() -> None:
+    assert read("rtf", rtf(r"{\category Fantasy, Drama}{\title T}")).tags == ("Fantasy", "Drama")
+    assert read("rtf", rtf(r"{\category Fantasy}{\keywords one}")).tags == ("one", "Fantasy")
+
+
+def test_rtf_fields_of_word_are_read_in_unicode() -> None:
+    info = r"{\upr{\title ?}{\*\ud{\title \u26360?}}}{\upr{\author \'c2}{\*\ud{\author \u27491?}}}{\keywords k}"
+    found = read("rtf", rtf(info))
+    assert (found.title, found.authors, found.tags) == ("書", ("正",), ("k",))
 
 
 @pytest.mark.parametrize("styles", [3_000, 60_000, 500_000])
@@ -274,6 +322,9 @@ def test_a_long_rtf_info_is_read_to_its_end() -> None:
         ("<!-- <title>old</title> --><title>new</title>", "new"),
         ("<!-- never closed <title>T</title>", None),
         ("<title></title><meta name=DC.Title content='From meta'>", "From meta"),
+        ("<title>Of the page</title><meta name=DC.Title content='From meta'>", "From meta"),
+        ("<title>Of the page</title><meta name=title content='From meta'>", "From meta"),
+        ("<title>Of the page</title><meta name=DC.Title content=' '>", "Of the page"),
         ("<body><title>in the body</title>", None),
         ("<title>no end", "no end"),
         ("<p>nothing</p>", None),
@@ -288,6 +339,8 @@ def test_html_titles(data: str, title: str | None) -> None:
     [
         ('<meta name="author" content="A B">', ("A B",)),
         ("<META CONTENT='A B, C D' NAME=Author />", ("A B", "C D")),
+        ("<meta name=author content='A B and C D'>", ("A B", "C D")),
+        ("<meta name=DC.creator content='A B, with Sandy Andersen'>", ("A B", "Sandy Andersen")),
         ("<meta name=author content=Homer>", ("Homer",)),
         ('<meta name="author" content="Müller, Jürgen">', ("Jürgen Müller",)),
         ('<meta name="DC.creator" content="A B"><meta name="dc.creator" content="C D">', ("A B", "C D")),
@@ -298,6 +351,26 @@ def test_html_titles(data: str, title: str | None) -> None:
 )
 def test_html_authors(meta: str, authors: tuple[str, ...]) -> None:
     assert read("html", f"<head>{meta}</head>".encode()).authors == authors
+
+
+@pytest.mark.parametrize(
+    ("meta", "series"),
+    [
+        ("<meta name=series content='Oz'><meta name=seriesnumber content='2.5'>", ("Oz", 2.5)),
+        ("<meta name=Series content='Oz [3]'><meta name=seriesnumber content='2.5'>", ("Oz", 3.0)),
+        ("<meta name=series content='Oz [3.]'><meta name=series_index content='4'>", ("Oz", 3.0)),
+        ("<meta name=series content='Oz'>", ("Oz", 1.0)),
+        ("<meta name=seriesnumber content='2'>", (None, None)),
+    ],
+)
+def test_html_series(meta: str, series: tuple[str | None, float | None]) -> None:
+    found = read("html", f"<head>{meta}</head>".encode())
+    assert (found.series, found.series_index) == series
+
+
+def test_html_tags_are_those_of_every_name() -> None:
+    text = "<meta name=tags content='Drama, War'><meta name=keywords content='one'>"
+    assert read("html", text.encode()).tags == ("Drama", "War", "one")
 
 
 @pytest.mark.parametrize(

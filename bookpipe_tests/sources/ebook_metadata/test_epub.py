@@ -15,9 +15,13 @@ ALL = EbookMetadata("Vojna a mír", ("Lev Tolstoj",), ("cs",), "Série", 2.5, ("
 _DC = 'xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:opf="http://www.idpf.org/2007/opf"'
 
 
-def opf(metadata: str, manifest: str = "", declaration: str = '<?xml version="1.0" encoding="utf-8"?>') -> str:
+_DECLARATION = '<?xml version="1.0" encoding="utf-8"?>'
+
+
+def opf(metadata: str, manifest: str = "", declaration: str = _DECLARATION, version: str = "") -> str:
+    said = f' version="{version}"' if version else ""
     return (
-        f'{declaration}<package xmlns="http://www.idpf.org/2007/opf"><metadata {_DC}>{metadata}</metadata>'
+        f'{declaration}<package xmlns="http://www.idpf.org/2007/opf"{said}><metadata {_DC}>{metadata}</metadata>'
         f"<manifest>{manifest}</manifest></package>"
     )
 
@@ -30,8 +34,8 @@ def container(path: str) -> tuple[str, str]:
     )
 
 
-def epub(metadata: str, manifest: str = "", *more: tuple[str, bytes | str]) -> bytes:
-    return zip_of(container("content.opf"), ("content.opf", opf(metadata, manifest)), *more)
+def epub(metadata: str, manifest: str = "", *more: tuple[str, bytes | str], version: str = "") -> bytes:
+    return zip_of(container("content.opf"), ("content.opf", opf(metadata, manifest, version=version)), *more)
 
 
 TITLE = "<dc:title>T</dc:title>"
@@ -94,7 +98,12 @@ def test_an_epub_without_a_package_document_is_unreadable() -> None:
         ("<dc:title/><dc:title> </dc:title><dc:title>Second</dc:title>", "Second"),
         ('<dc:title id="s">Sub</dc:title><dc:title id="m">Main</dc:title>'
          '<meta refines="#s" property="title-type">subtitle</meta>'
-         '<meta refines="#m" property="title-type">main</meta>', "Main"),
+         '<meta refines="#m" property="title-type">main</meta>', "Main: Sub"),
+        ('<dc:title>First</dc:title><dc:title id="s">\n Sub </dc:title>'
+         '<meta refines="#s" property="title-type">subtitle</meta>', "First: Sub"),
+        ('<dc:title id="s">Only Sub</dc:title><meta refines="#s" property="title-type">subtitle</meta>', "Only Sub"),
+        ('<dc:title>First</dc:title><dc:title id="s">Short</dc:title>'
+         '<meta refines="#s" property="title-type">short</meta>', "First"),
         ("<dc:title>First</dc:title><dc:title>Second</dc:title>", "First"),
         ("<dc:Title>Old OEB</dc:Title>", "Old OEB"),
         ("<dc-metadata><dc:Title>Wrapped</dc:Title></dc-metadata>", "Wrapped"),
@@ -122,6 +131,8 @@ def test_titles(metadata: str, title: str | None) -> None:
         ('<dc:creator opf:role="aut">A B</dc:creator><dc:creator opf:role="ill">C D</dc:creator>', ["A B"]),
         ('<dc:creator role="AUT">A B</dc:creator><dc:creator role="edt">C D</dc:creator>', ["A B"]),
         ('<dc:creator opf:role="trl">C D</dc:creator>', []),
+        ("<dc:creator>\n  Jo\n  Smith\n</dc:creator>", ["Jo Smith"]),
+        ("<dc:creator>A B&amp;C D</dc:creator>", ["A B", "C D"]),
         ('<dc:creator opf:role="">A B</dc:creator><dc:contributor>C D</dc:contributor>', ["A B"]),
         ('<dc:creator id="a">A B</dc:creator><meta refines="#a" property="role">aut</meta>'
          '<dc:creator id="c">C D</dc:creator><meta refines="#c" property="role">edt</meta>', ["A B"]),
@@ -137,6 +148,32 @@ def test_titles(metadata: str, title: str | None) -> None:
 )  # fmt: skip
 def test_only_creators_who_are_authors_are_authors(metadata: str, authors: list[str]) -> None:
     assert list(read("epub", epub(metadata)).authors) == authors
+
+
+_EDITORS = '<dc:creator opf:role="edt">E F</dc:creator><dc:creator opf:role="EDT">G H</dc:creator>'
+
+
+@pytest.mark.parametrize(
+    ("metadata", "version", "authors"),
+    [
+        ("<dc:creator>A B and C D</dc:creator>", "", ["A B", "C D"]),
+        ("<dc:creator>A B, with C D</dc:creator>", "2.0", ["A B", "C D"]),
+        ("<dc:creator>A B and C D</dc:creator>", "rubbish", ["A B", "C D"]),
+        ("<dc:creator>A B and C D</dc:creator>", "3.0", ["A B and C D"]),
+        ("<dc:creator>A B &amp; C D</dc:creator>", "3.1", ["A B", "C D"]),
+        (_EDITORS, "2.0", ["E F", "G H"]),
+        (_EDITORS + '<dc:creator opf:role="aut"> </dc:creator>', "", ["E F", "G H"]),
+        (_EDITORS + '<dc:creator opf:role="aut">A B</dc:creator>', "2.0", ["A B"]),
+        (_EDITORS, "3.0", []),
+        ('<dc:creator id="c">C D</dc:creator><dc:creator id="a">A B</dc:creator><dc:creator>E F</dc:creator>'
+         '<meta refines="#a" property="display-seq">2</meta><meta refines="#c" property="display-seq">10</meta>', "3.0",
+         ["E F", "A B", "C D"]),
+        ('<dc:creator id="c">C D</dc:creator><dc:creator id="a">A B</dc:creator>'
+         '<meta refines="#a" property="display-seq">x</meta>', "3.0", ["C D", "A B"]),
+    ],
+)  # fmt: skip
+def test_epub_2_and_3_say_differently_who_wrote_a_book(metadata: str, version: str, authors: list[str]) -> None:
+    assert list(read("epub", epub(metadata, version=version)).authors) == authors
 
 
 def test_languages_are_as_written_in_lower_case() -> None:
@@ -172,8 +209,10 @@ _CALIBRE = '<meta name="calibre:series" content="C"/>'
     ("metadata", "series", "index"),
     [
         (_CALIBRE + '<meta name="calibre:series_index" content="3.5"/>', "C", 3.5),
-        ('<meta content="C" name="Calibre:Series"/>', "C", None),
-        (_CALIBRE + '<meta name="calibre:series_index" content="nan"/>', "C", None),
+        ('<meta content="C" name="Calibre:Series"/>', "C", 1.0),
+        (_CALIBRE + '<meta name="calibre:series_index" content="nan"/>', "C", 1.0),
+        (_CALIBRE + '<meta name="calibre:series_index" content="two"/>', "C", 1.0),
+        (_CALIBRE + '<meta name="calibre:series_index" content="0"/>', "C", 0.0),
         (_CALIBRE + '<meta name="calibre:series_index" content="-1,25"/>', "C", -1.25),
         (_CALIBRE + '<meta name="calibre:series_index" content="1e999"/>', "C", 1.0),
         ('<meta name="calibre:series_index" content="3"/>', None, None),
@@ -181,19 +220,31 @@ _CALIBRE = '<meta name="calibre:series" content="C"/>'
         ('<meta property="belongs-to-collection" id="c">S</meta>'
          '<meta refines="#c" property="collection-type">series</meta>'
          '<meta refines="#c" property="group-position">2</meta>', "S", 2.0),
-        ('<meta property="belongs-to-collection">No type, no id</meta>', "No type, no id", None),
+        ('<meta property="belongs-to-collection">No type, no id</meta>', None, None),
         ('<meta property="belongs-to-collection" id="c">Set</meta>'
          '<meta refines="#c" property="collection-type">set</meta>', None, None),
         ('<meta property="belongs-to-collection" id="a">Untyped</meta>'
          '<meta property="belongs-to-collection" id="b">Series</meta>'
          '<meta refines="#b" property="collection-type">series</meta>'
-         '<meta refines="#a" property="group-position">7</meta>', "Series", None),
-        (_CALIBRE + '<meta property="belongs-to-collection" id="b">S</meta>', "C", None),
+         '<meta refines="#a" property="group-position">7</meta>', "Series", 1.0),
+        (_CALIBRE + '<meta property="belongs-to-collection" id="b">S</meta>', "C", 1.0),
     ],
 )  # fmt: skip
 def test_series_are_calibres_or_those_of_epub_3(metadata: str, series: str | None, index: float | None) -> None:
     found = read("epub", epub(TITLE + metadata))
     assert (found.series, found.series_index) == (series, index)
+
+
+@pytest.mark.parametrize(("version", "series"), [("3.0", ("S", 2.0)), ("2.0", ("C", 3.0)), ("", ("C", 3.0))])
+def test_in_epub_3_a_collection_is_before_calibre_s_series(version: str, series: tuple[str, float]) -> None:
+    both = (
+        f'{_CALIBRE}<meta name="calibre:series_index" content="3"/>'
+        '<meta property="belongs-to-collection" id="c">S</meta>'
+        '<meta refines="#c" property="collection-type">series</meta>'
+        '<meta refines="#c" property="group-position">2</meta>'
+    )
+    found = read("epub", epub(TITLE + both, version=version))
+    assert (found.series, found.series_index) == series
 
 
 # -- covers -------------------------------------------------------------------------------------------------------
@@ -210,6 +261,13 @@ _IMAGE = b"\xff\xd8\xff\xe0 a picture"
         ('<meta name="cover" content="x"/>',
          '<item id="x" href="old.jpg" media-type="image/jpeg"/>'
          '<item href="new.jpg" media-type="image/jpeg" properties="svg cover-image"/>', "new.jpg"),
+        ('<meta name="cover" content="c.jpg"/>', '<item id="x" href="c.jpg" media-type="image/jpeg"/>', "c.jpg"),
+        ('<meta name="cover" content="c.jpg"/>',
+         '<item id="x" href="c.jpg" media-type="image/jpeg"/>'
+         '<item id="c.jpg" href="named.jpg" media-type="image/jpeg"/>', "named.jpg"),
+        ('<meta name="cover" content="x"/>', '<item id="x" href="c.jpg" media-type="application/octet-stream"/>',
+         "c.jpg"),
+        ('<meta name="cover" content="x"/>', '<item id="x" href="c.jpg" media-type="jpg"/>', "c.jpg"),
     ],
 )  # fmt: skip
 def test_the_cover_is_the_image_the_package_document_marks(metadata: str, manifest: str, member: str) -> None:
@@ -224,6 +282,9 @@ def test_the_cover_is_the_image_the_package_document_marks(metadata: str, manife
     [
         '<item id="x" href="missing.jpg" media-type="image/jpeg"/>',
         '<item id="x" href="cover.html" media-type="application/xhtml+xml"/>',
+        '<item id="x" href="cover.html" media-type="text/HTML"/>',
+        '<item id="x" href="cover.html" media-type="image/svg+xml" properties="cover-image"/>',
+        '<item id="x" href="cover.html"/>',
         '<item id="x"/>',
         "",
     ],

@@ -74,6 +74,9 @@ def test_one_damaged_byte_does_not_change_the_encoding() -> None:
         ("<first-name>Лев</first-name><last-name/><nickname>Nick</nickname>", "Лев"),
         ("<last-name>Толстой, Лев</last-name>", "Лев Толстой"),
         ("<first-name> </first-name>", None),
+        ("<first-name>A</first-name><last-name>B\nC</last-name>", "A B C"),
+        ("<nickname>\n  Nick\n  Name\n</nickname>", "Nick Name"),
+        ("<last-name>A and B</last-name>", "A and B"),
     ],
 )
 def test_names_are_put_together_in_order(author: str, name: str | None) -> None:
@@ -86,7 +89,6 @@ def test_only_the_title_info_counts() -> None:
         "<FictionBook><description><src-title-info><book-title>War</book-title><lang>en</lang></src-title-info>"
         "<title-info><book-title>Мир</book-title><lang> RU </lang><src-lang>en</src-lang>"
         "<translator><last-name>Nobody</last-name></translator></title-info>"
-        "<document-info><author><nickname>scanner</nickname></author></document-info>"
         '<publish-info><sequence name="Library"/></publish-info></description></FictionBook>'
     )
     found = read("fb2", text.encode())
@@ -94,11 +96,33 @@ def test_only_the_title_info_counts() -> None:
 
 
 @pytest.mark.parametrize(
+    ("title_info", "src_title_info", "authors"),
+    [
+        ("<author><nickname>A</nickname></author>", "<author><nickname>B</nickname></author>", ("A",)),
+        ("<author><last-name> </last-name></author>", "<author><nickname>B</nickname></author>", ("B",)),
+        ("<author><last-name/></author>", "", ("maker", "scanner")),
+        ("", "<author/>", ("maker", "scanner")),
+    ],
+)
+def test_without_authors_the_original_s_count_and_then_the_file_s(
+    title_info: str, src_title_info: str, authors: tuple[str, ...]
+) -> None:
+    text = (
+        f"<FictionBook><description><title-info><book-title>T</book-title>{title_info}</title-info>"
+        f"<src-title-info>{src_title_info}</src-title-info>"
+        "<document-info><author><nickname>maker</nickname></author><author><nickname>scanner</nickname></author>"
+        "</document-info></description></FictionBook>"
+    )
+    assert read("fb2", text.encode()).authors == authors
+
+
+@pytest.mark.parametrize(
     ("sequence", "series", "index"),
     [
         ('<sequence name="S" number="2"/>', "S", 2.0),
-        ('<sequence number="2"/><sequence name="S"/>', "S", None),
-        ('<sequence name="S" number="two"/>', "S", None),
+        ('<sequence number="2"/><sequence name="S"/>', "S", 1.0),
+        ('<sequence name="S" number="two"/>', "S", 1.0),
+        ('<sequence name="S" number="0"/>', "S", 0.0),
         ('<sequence name="S" number="2,5"><sequence name="Inner" number="9"/></sequence>', "S", 2.5),
         ('<sequence name="" number="2"/>', None, None),
     ],

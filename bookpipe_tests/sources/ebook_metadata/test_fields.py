@@ -62,7 +62,16 @@ def test_everything_is_capped() -> None:
 def test_nothing_is_none_and_anything_is_ok() -> None:
     assert found(title=" ", authors=["\0"], languages=[None, ""], tags=[" "], cover="x").status == "none"
     assert found(tags=["x"]).status == "ok"
-    assert found(series_index=2.0).series_index is None
+
+
+@pytest.mark.parametrize(
+    ("series", "said", "index"),
+    [("S", 2.5, 2.5), ("S", None, 1.0), ("S", 0.0, 0.0), ("S", -1.0, -1.0), (None, 2.0, None), (" ", None, None)],
+)
+def test_a_book_of_a_series_without_a_number_is_the_first(
+    series: str | None, said: float | None, index: float | None
+) -> None:
+    assert found(series=series, series_index=said).series_index == index
 
 
 @pytest.mark.parametrize(
@@ -70,9 +79,12 @@ def test_nothing_is_none_and_anything_is_ok() -> None:
     [
         ("A B", ["A B"]),
         ("A B;C D ; E", ["A B", "C D", "E"]),
-        ("A B\nC D", ["A B", "C D"]),
-        ("A & B&C", ["A", "B&C"]),
+        ("\n  Jo\n  Smith\r\n", ["Jo Smith"]),
+        ("A & B&C &D& E", ["A", "B", "C", "D", "E"]),
         ("Simon && Schuster", ["Simon & Schuster"]),
+        ("AT&&T&B", ["AT&T", "B"]),
+        ("A&&&B", ["A&", "B"]),
+        ("A and B with C", ["A and B with C"]),
         ("Müller, Jürgen", ["Jürgen Müller"]),
         ("Müller,Jürgen", ["Jürgen Müller"]),
         ("van Gogh, Vincent", ["van Gogh, Vincent"]),
@@ -86,6 +98,28 @@ def test_nothing_is_none_and_anything_is_ok() -> None:
 )
 def test_fields_of_one_author_may_hold_several(text: str | None, names: list[str]) -> None:
     assert list(people(text)) == names
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("A B and C D", ["A B", "C D"]),
+        ("A B, AND C D", ["A B", "C D"]),
+        ("A B\n with\tC D", ["A B", "C D"]),
+        ("Doe, Jane and Roe, Richard", ["Jane Doe", "Richard Roe"]),
+        ("A & B and C; D", ["A", "B", "C", "D"]),
+        ("Anderson Withers", ["Anderson Withers"]),
+        ("Band and", ["Band and"]),
+        ("Simon && Schuster and B", ["Simon & Schuster", "B"]),
+    ],
+)
+def test_words_join_authors_where_calibre_says_so(text: str, names: list[str]) -> None:
+    assert list(people(text, joined_by_words=True)) == names
+    assert list(people_in_list(text, joined_by_words=True))[:1] == names[:1]
+
+
+def test_the_lines_of_a_list_are_authors() -> None:
+    assert list(people_in_list("A B\nC D\r\n")) == ["A B", "C D"]
 
 
 @pytest.mark.parametrize(

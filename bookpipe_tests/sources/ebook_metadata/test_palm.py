@@ -100,11 +100,27 @@ def test_subjects_are_lists() -> None:
     assert read("mobi", mobi((105, b"A; B"), (105, b"C"), (108, b"Contributor"))).tags == ("A", "B", "C")
 
 
+def test_entities_of_html_are_characters() -> None:
+    found = read("mobi", mobi((503, b"Tom &amp; Jerry &#8212; caf&#xE9;"), (100, b"A&nbsp;B &amp; C&eacute; D"),
+                              (105, b"R&amp;B; &lt;x&gt;")))  # fmt: skip
+    assert found.title == "Tom & Jerry \u2014 caf\xe9"
+    assert found.authors == ("A B", "C\xe9 D")
+    assert found.tags == ("R&B", "<x>")
+    assert read("mobi", mobi(name=b"Tom &amp; Jerry")).title == "Tom & Jerry"
+
+
+@pytest.mark.parametrize("title", ["Rock&parade", "R&D; more", "a & b;", "&unknown;", "&;", "&#x;", "AT&T"])
+def test_what_is_no_entity_stays(title: str) -> None:
+    assert read("mobi", mobi((503, title.encode()))).title == title
+
+
 @pytest.mark.parametrize(
     ("exth", "locale", "languages"),
     [
         ([(524, b"RU")], 9, ("ru",)),
-        ([(524, b"en"), (524, b"cs")], 0, ("en", "cs")),
+        ([(524, b"en"), (524, b"cs")], 0, ("cs",)),
+        ([(524, b"en"), (524, b" ")], 0, ("en",)),
+        ([(524, b"")], 9, ("en",)),
         ([], 9, ("en",)),
         ([], 0x0405, ("cs",)),
         ([], 0x0419, ("ru",)),

@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
@@ -68,6 +69,7 @@ def test_the_title_is_that_of_the_info_dictionary(pdf: PdfReader, info: bytes, t
     [
         (b"A B; C D", ("A B", "C D")),
         (b"A B, C D", ("A B", "C D")),
+        (b"A B and C D", ("A B", "C D")),
         (b"Doe, Jane", ("Jane Doe",)),
         (b"Unknown", ()),
     ],
@@ -79,6 +81,139 @@ def test_the_author_entry_is_a_list(pdf: PdfReader, author: bytes, authors: tupl
 def test_the_language_is_the_catalog_s(pdf: PdfReader) -> None:
     assert read("pdf", pdf_with(b"", b"/Lang (cs-CZ)"), pdf).languages == ("cs-cz",)
     assert read("pdf", pdf_with(b"", b"/Lang (%b)" % (b"x" * 5000)), pdf).languages == ()
+
+
+# -- XMP ----------------------------------------------------------------------------------------------------------
+
+_PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">
+<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about=""
+ xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:xmp="http://ns.adobe.com/xap/1.0/"><xmp:title>No</xmp:title>
+{}</rdf:Description></rdf:RDF></x:xmpmeta>{}<?xpacket end="w"?>"""
+_TITLE = """<dc:title><rdf:Alt><rdf:li xml:lang="de">Krieg</rdf:li><rdf:li xml:lang="x-default">Válka</rdf:li></rdf:Alt>
+</dc:title>"""
+_OTHERS = """<dc:creator><rdf:Seq><rdf:li>Doe, Jane</rdf:li><rdf:li>A B and C D</rdf:li></rdf:Seq></dc:creator>
+<dc:language><rdf:Bag><rdf:li>cs</rdf:li><rdf:li>de</rdf:li></rdf:Bag></dc:language>
+<dc:subject><rdf:Bag><rdf:li>Román</rdf:li><rdf:li>Sci-Fi, War</rdf:li></rdf:Bag></dc:subject>"""
+PACKET = _PACKET.format(_TITLE + _OTHERS, " " * 3000).encode()
+OF_XMP = EbookMetadata(
+    "Válka", ("Jane Doe", "A B", "C D"), languages=("cs", "de"), tags=("Román", "Sci-Fi", "War"), status="ok"
+)
+_PAGES = [
+    b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+    b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 9 9] >>",
+]
+
+
+def xmp_stream(packet: bytes, packed: bool = False, length: bytes | None = None) -> bytes:
+    data = zlib.compress(packet) if packed else packet
+    entry = b"/Filter /FlateDecode" if packed else b""
+    length = b"%d" % len(data) if length is None else length
+    return b"<< /Type /Metadata /Subtype /XML /Length %b %b >>\nstream\n%b\nendstream" % (length, entry, data)
+
+
+def pdf_with_xmp(info: bytes, stream: bytes, catalog: bytes = b"") -> bytes:
+    root = b"<< /Type /Catalog /Pages 2 0 R /Metadata 5 0 R %b >>" % catalog
+    return pdf_file([root, *_PAGES, b"<< %b >>" % info, stream], root=1, info=4)
+
+
+def pdf_1_5(packet: bytes, predictor: int = 0) -> bytes:
+    """All objects but streams in an object stream, the table in a cross-reference stream, as most writers do now."""
+    objects = [b"<< /Type /Catalog /Pages 2 0 R /Metadata 5 0 R >>", *_PAGES]
+    offsets = [sum(len(o) + 1 for o in objects[:n]) for n in range(len(objects))]
+    numbers = b" ".join(b"%d %d" % pair for pair in enumerate(offsets, 1))
+    packed = zlib.compress(numbers + b"\n" + b"\n".join(objects))
+    parts = [b"%PDF-1.5\n", b"5 0 obj\n%b\nendobj\n" % xmp_stream(packet, True)]
+    parts.append(
+        b"6 0 obj\n<< /Type /ObjStm /N 3 /First %d /Length %d /Filter [/FlateDecode] >>stream\r\n%b\nendstream\n"
+        b"endobj\n" % (len(numbers) + 1, len(packed), packed)
+    )
+    places = [len(parts[0]), len(parts[0]) + len(parts[1])]
+    at = sum(map(len, parts))
+    entries = [
+        (0, 0, 255),
+        (2, 6, 0),
+        (2, 6, 1),
+        (2, 6, 2),
+        (0, 0, 0),
+        (1, places[0], 0),
+        (1, places[1], 0),
+        (1, at, 0),
+    ]
+    rows = [struct.pack(">BHB", *entry) for entry in entries]
+    parameters = b""
+    if predictor:
+        parameters = b"/DecodeParms << /Columns 4 /Predictor %d >>" % predictor
+        above = [bytes(4), *rows]
+        rows = [
+            b"\2" + bytes(x - y & 255 for x, y in zip(*pair, strict=True)) for pair in zip(rows, above, strict=False)
+        ]
+    table = zlib.compress(b"".join(rows))
+    parts.append(
+        b"7 0 obj\n<< /Type /XRef /Size 8 /W [1 2 1] /Root 1 0 R /Length %d /Filter /FlateDecode %b >>\nstream\n%b\n"
+        b"endstream\nendobj\nstartxref\n%d\n%%%%EOF\n" % (len(table), parameters, table, at)
+    )
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pdf_with_xmp(b"/Producer (P)", xmp_stream(PACKET)),
+        pdf_with_xmp(b"/Title () /Author ()", xmp_stream(PACKET, True)),
+        pdf_with_xmp(b"", xmp_stream(PACKET, length=b"9 0 R")),
+        b"HTTP/1.1 200 OK\r\n\r\n" + pdf_with_xmp(b"", xmp_stream(PACKET, True)),
+        pdf_1_5(PACKET),
+        pdf_1_5(PACKET, 12),
+        pdf_with_xmp(b"", xmp_stream(PACKET.replace(b"</rdf:Description>", b""))),
+        pdf_with_xmp(b"", xmp_stream(PACKET.decode().encode("utf-16"))),
+    ],
+    ids=["plain", "packed", "lost length", "junk before", "1.5", "predictor", "broken XML", "UTF-16"],
+)
+def test_the_xmp_of_the_catalog_stands_in_for_an_empty_info(pdf: PdfReader, data: bytes) -> None:
+    assert read("pdf", data, pdf) == OF_XMP
+
+
+def test_xmp_of_a_file_that_was_saved_again_is_the_new_one(pdf: PdfReader) -> None:
+    old = pdf_with_xmp(b"", xmp_stream(_PACKET.format("<dc:title>Old</dc:title>", "").encode()))
+    table = old.rindex(b"xref\n0 ")
+    new = b"5 0 obj\n%b\nendobj\n" % xmp_stream(PACKET)
+    update = b"xref\n5 1\n%010d 00000 n \ntrailer\n<< /Size 6 /Root 1 0 R /Prev %d >>\nstartxref\n%d\n%%%%EOF\n"
+    assert read("pdf", old, pdf).title == "Old"
+    assert read("pdf", old + new + update % (len(old), table, len(old + new)), pdf) == OF_XMP
+
+
+@pytest.mark.parametrize("info", [b"/Title (T)", b"/Author (A B)"])
+def test_info_that_says_something_is_all_that_is_read(pdf: PdfReader, info: bytes) -> None:
+    found = read("pdf", pdf_with_xmp(info, xmp_stream(PACKET)), pdf)
+    assert (found.title, found.authors, found.tags) == (("T", (), ()) if b"T" in info else (None, ("A B",), ()))
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"<< >>",
+        b"null",
+        xmp_stream(b""),
+        xmp_stream(b"no xml"),
+        xmp_stream(PACKET, True).replace(zlib.compress(PACKET)[:9], b"\xff" * 9),
+        xmp_stream(PACKET).replace(b"/Length", b"/Filter [/ASCII85Decode] /Length"),
+        xmp_stream(b'<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/hostname">]><x xmlns:dc="http://purl.org/dc/elements/1.1/">'
+                   b"<dc:creator>&e;</dc:creator></x>"),
+        xmp_stream(b"\0" * 30_000_000, True),
+    ],
+    ids=["no stream", "null", "empty", "text", "damaged", "filter", "entity", "bomb"],
+)  # fmt: skip
+def test_xmp_that_cannot_be_read_leaves_the_file_silent(pdf: PdfReader, stream: bytes) -> None:
+    assert read("pdf", pdf_with_xmp(b"", stream), pdf).title is None
+    assert read("pdf", pdf_with_xmp(b"", stream), pdf).status in ("none", "ok")
+
+
+def test_a_damaged_way_to_the_xmp_never_hurts(pdf: PdfReader) -> None:
+    for whole in (pdf_with_xmp(b"", xmp_stream(PACKET)), pdf_1_5(PACKET, 12)):
+        table = whole.rindex(b"startxref")
+        for at in range(table - 200, len(whole), 7):
+            found = read("pdf", whole[:at] + b"9" + whole[at + 1 :], pdf)
+            assert found.status != "encrypted" and "Error" not in found.detail, found
 
 
 @pytest.mark.parametrize(
