@@ -94,11 +94,14 @@ class ShardResult:
 class DamagedShardError(TerminalError):
     """A shard was read as far as it can be. `result` tells what was loaded."""
 
-    def __init__(self, shard: Shard, result: ShardResult, problems: list[str]) -> None:
+    def __init__(self, shard: Shard, result: ShardResult, problems: list[Problem]) -> None:
         more = f" (and {len(problems) - 1} more places)" if len(problems) > 1 else ""
+        what, remedy = "is damaged", "Copy or download the shard again"
+        if problems[0].kind is ProblemKind.NEEDS_MEMORY:
+            what, remedy = "cannot be unpacked here", "Unpack it by hand and leave the tar in its place"
         super().__init__(
-            f"The shard {shard.path} is damaged, {problems[0]}{more}. What could be read is loaded: "
-            f"{result.counts.read} members. Copy or download the shard again; nothing is loaded twice."
+            f"The shard {shard.path} {what}, {problems[0]}{more}. What could be read is loaded: "
+            f"{result.counts.read} members. {remedy}; nothing is loaded twice."
         )
         self.result = result
 
@@ -200,7 +203,7 @@ def load_shard(
     result.problems = [str(problem) for problem in problems]
     result.seconds = {name: round(s, 3) for name, s in result.seconds.items()}
     result.seconds["total"] = round(time.perf_counter() - started, 3)
-    if damage := [str(problem) for problem in problems if problem.incomplete]:
+    if damage := [problem for problem in problems if problem.incomplete]:
         raise DamagedShardError(shard, result, damage)
     return result
 

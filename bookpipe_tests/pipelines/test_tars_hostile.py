@@ -55,6 +55,13 @@ def test_a_packed_shard_that_is_cut_off_is_loaded_as_far_as_it_goes(shelf: Shelf
     assert sorted(files_of(shelf).values()) == sorted(books)
 
 
+def test_a_shard_that_needs_too_much_memory_is_to_be_unpacked_by_hand(shelf: Shelf, tmp_path: Path) -> None:
+    shard = make_shard(tmp_path / "1.tar.zst", numbered([book(1)]))
+    shard.path.write_bytes(b"\x28\xb5\x2f\xfd\x00" + bytes([28 - 10 << 3]) + bytes(100))  # as of zstd --long=28
+    with pytest.raises(tars.DamagedShardError, match=r"cannot be unpacked here, needs_memory.* Unpack it by hand"):
+        load(shelf, shard)
+
+
 def write_holes(path: Path, members: list[tuple[str, bytes, int]]) -> Shard:
     """A plain tar of members that begin with some bytes and go on with zeros, which take no room on the disk."""
     with path.open("wb") as file:
