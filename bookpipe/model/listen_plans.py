@@ -56,7 +56,7 @@ class KnownRelease(NamedTuple):
 
 
 class KnownTrack(NamedTuple):
-    """A track; like a release, once for each of its primary aliases that is looked for."""
+    """A track; like a release, once for each of its primary aliases that is looked for, in their order."""
 
     id: int
     title: str | None  # primary alias

@@ -80,8 +80,7 @@ def read_batch(
     index_dir: Path | None = None,
 ) -> pa.Table:
     """LISTENS of some records of an export."""
-    with collector_paused():
-        return read_listens(export, first, last, after=after, before=before, now=now, index_dir=index_dir)
+    return read_listens(export, first, last, after=after, before=before, now=now, index_dir=index_dir)
 
 
 def load_listens(

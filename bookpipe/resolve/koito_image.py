@@ -68,6 +68,7 @@ class KoitoIndex:
         self._track_of_mbid = {t.mbid: t.id for t in image.tracks if t.mbid is not None}
         self._durations = {track.id: track.duration for track in image.tracks}
         self._releases = {track.id: track.release for track in image.tracks}
+        # Of several primary titles the first in their order, as fingerprints have it.
         self._track_titles = {track.id: track.title for track in reversed(image.tracks)}
         self._tracks_of_title: dict[tuple[int, str], list[int]] = {}
         for track in sorted(image.tracks, key=lambda t: t.id):  # the lowest id wins, on either flavour

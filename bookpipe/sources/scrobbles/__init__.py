@@ -12,6 +12,7 @@ from typing import Protocol
 import pyarrow as pa
 
 from bookpipe.model.errors import BookpipeError, ConfigError, TerminalError, TransientError
+from bookpipe.runtime.garbage import collector_paused
 from bookpipe.sources.scrobbles import koito, lastfm, listenbrainz, maloja, spotify
 from bookpipe.sources.scrobbles.export_file import Export, Member, OpenFile, open_file, readable, reopen, translating
 from bookpipe.sources.scrobbles.json_blocks import Quota
@@ -23,7 +24,7 @@ from bookpipe.sources.scrobbles.json_stream import (
     StreamDamageError,
 )
 from bookpipe.sources.scrobbles.listens_table import ListenRows, Parser
-from bookpipe.sources.scrobbles.row_index import START, each_record, find_index, record_range, without_collecting
+from bookpipe.sources.scrobbles.row_index import START, each_record, find_index, record_range
 
 __all__ = ["FORMATS", "Export", "Member", "count_rows", "find_exports", "open_export", "read_listens"]
 
@@ -97,7 +98,7 @@ def read_listens(
     rows = ListenRows(form)
     if first_row <= last_row:
         mark = START if first_row == 1 else find_index(export, form.records, index_dir).before(first_row)
-        with without_collecting(), reopen(export) as opened:
+        with collector_paused(), reopen(export) as opened:
             quota = Quota(0)
             records = each_record(opened, export, form.records, mark, quota)
             rows.add_all(record_range(records, quota, first_row - 1 - mark.rows, last_row - first_row + 1))

@@ -5,12 +5,11 @@ under the export's key; losing it costs that pass. As a big file's key is of sam
 size and time of the file that it is of.
 """
 
-import gc
 import json
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bookpipe.model.rejections import Reason
+from bookpipe.runtime.garbage import collector_paused
 from bookpipe.sources.scrobbles.export_file import Export, MemberStream, OpenFile, reopen
 from bookpipe.sources.scrobbles.json_blocks import Block, Quota
 from bookpipe.sources.scrobbles.json_stream import ByteStream, Problem, Records, StreamDamageError
@@ -49,18 +49,6 @@ class RowIndex:
 
 START = Mark(0, 0, 0)
 _END = object()
-
-
-@contextmanager
-def without_collecting() -> Iterator[None]:
-    """Records are many small objects without cycles: looking for cycles among them costs 40 %."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 class _MemberRecords:
@@ -119,7 +107,7 @@ def scan(export: Export, records_of: RecordsOf) -> RowIndex:
     """The index of an export, from one pass over it."""
     rows = 0
     marks = [START]
-    with without_collecting(), reopen(export) as opened:
+    with collector_paused(), reopen(export) as opened:
         for n, member in enumerate(export.members):
             marks.append(Mark(rows, n, 0))
             due = rows + STEP

@@ -106,12 +106,10 @@ class LookupCache:
     ) -> tuple[frozenset[int], dict[bytes, int]]:
         """The rows of the chunk that are loaded, and the tracks to follow, by digest."""
         visible = (origin, last_row, first_row)
-        loaded = frozenset[int]()
-        changed: dict[bytes, int] = {}
-        if keys and self._database.run(f"SELECT 1 FROM {self._chunk} h WHERE {_VISIBLE} LIMIT 1", *visible):
-            loaded = self._loaded(keys, visible)
-            changed = self._changed(sorted({key.digest for key in keys if key.row not in loaded}), visible)
+        any_visible = self._database.run(f"SELECT 1 FROM {self._chunk} h WHERE {_VISIBLE} LIMIT 1", *visible)
+        loaded = self._loaded(keys, visible) if any_visible else frozenset[int]()
         rest = {key.digest for key in keys if key.row not in loaded}
+        changed = self._changed(sorted(rest), visible) if any_visible else {}
         return loaded, {**changed, **self._moved(sorted(rest.difference(changed)))}
 
     def _loaded(self, keys: Sequence[ListenKey], visible: tuple[str, int, int]) -> frozenset[int]:

@@ -3,10 +3,11 @@
 import io
 import json
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bookpipe.demo import scrobble_exports as made
 from bookpipe.sources.scrobbles import count_rows, open_export, read_listens
 
 NOW = 1_760_000_000.0  # 2025-10-09
@@ -14,6 +15,15 @@ TIME = 1_600_000_000  # 2020-09-13
 MBID = "b1c2d3e4-0000-4000-8000-00000000000"  # and one more digit
 
 Row = dict[str, Any]
+
+# The file and its maker for each kind of export.
+MAKERS: dict[str, tuple[str, Callable[..., made.ExportFacts]]] = {
+    "maloja": ("m.json", made.make_maloja),
+    "spotify": ("s.zip", made.make_spotify),
+    "lastfm": ("l.json", made.make_lastfm),
+    "listenbrainz": ("b.zip", made.make_listenbrainz),
+    "koito": ("k.json", made.make_koito),
+}
 
 
 def read_all(path: Path) -> list[Row]:

@@ -31,15 +31,7 @@ from bookpipe.sources.scrobbles.arrow_records import read_records
 from bookpipe.sources.scrobbles.export_file import reopen
 from bookpipe.sources.scrobbles.json_blocks import Block, Quota
 from bookpipe.sources.scrobbles.row_index import START, Mark, RowIndex
-from bookpipe_tests.sources.scrobbles.reading import NOW, zip_bytes
-
-MAKERS: dict[str, tuple[str, Callable[..., made.ExportFacts]]] = {
-    "maloja": ("m.json", made.make_maloja),
-    "spotify": ("s.zip", made.make_spotify),
-    "lastfm": ("l.json", made.make_lastfm),
-    "listenbrainz": ("b.zip", made.make_listenbrainz),
-    "koito": ("k.json", made.make_koito),
-}
+from bookpipe_tests.sources.scrobbles.reading import MAKERS, NOW, zip_bytes
 
 
 def careful_table(export: Export, first_row: int, last_row: int) -> pa.Table:

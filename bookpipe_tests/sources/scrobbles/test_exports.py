@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,8 @@ from bookpipe.model.errors import BookpipeError, ConfigError, TerminalError, Tra
 from bookpipe.model.listens import LISTENS
 from bookpipe.sources import scrobbles
 from bookpipe.sources.scrobbles import count_rows, find_exports, open_export, read_listens, row_index
-from bookpipe_tests.sources.scrobbles.reading import NOW, TIME, outcomes, read_all, read_json, zip_bytes
+from bookpipe_tests.sources.scrobbles.reading import MAKERS, NOW, TIME, outcomes, read_all, read_json, zip_bytes
 
-MAKERS: dict[str, tuple[str, Callable[..., made.ExportFacts]]] = {
-    "maloja": ("m.json", made.make_maloja),
-    "spotify": ("s.zip", made.make_spotify),
-    "lastfm": ("l.json", made.make_lastfm),
-    "listenbrainz": ("b.zip", made.make_listenbrainz),
-    "koito": ("k.json", made.make_koito),
-}
 RECORDS = 2_400
 
 
