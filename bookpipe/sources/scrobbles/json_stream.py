@@ -1,4 +1,4 @@
-"""The records of a JSON document or of JSON lines, one after the other, in bounded memory.
+"""The records of a JSON document, one after the other, in bounded memory.
 
 Records are decoded by the standard library's C decoder where they stand in a window over the file, which was measured
 faster than an event parser by far. A record that is no JSON, too large or nested too deeply becomes a Problem and the
@@ -10,7 +10,6 @@ keeps the text replaces surrogates, one for each byte, as Go's decoder does.
 """
 
 import codecs
-import io
 import json
 import re
 from collections.abc import Iterator
@@ -34,10 +33,9 @@ _QUOTE = re.compile(r'["\\]')
 _NESTED = re.compile(r'["\[\]{}]')
 _SCALAR_END = re.compile(r'["\[\]{},]')
 _NUMBER_END = re.compile(r"[ \t\r\n,\]}]")
-_BOM = "\ufeff"
+BOM = "\ufeff"
 
 _decode = json.JSONDecoder().raw_decode
-_decode_whole = json.JSONDecoder().decode
 
 
 class ByteStream(Protocol):
@@ -88,8 +86,7 @@ class Records(Protocol):
         """Where in the stream to begin again behind what was yielded last; None where one cannot."""
 
 
-_NOTHING = object()
-_TOO_LARGE = Problem(Reason.BAD_RECORD, f"it is larger than {MAX_RECORD >> 20} MiB")
+TOO_LARGE = Problem(Reason.BAD_RECORD, f"it is larger than {MAX_RECORD >> 20} MiB")
 
 
 class _Extent:
@@ -303,9 +300,9 @@ class JsonReader:
             if not pieces:
                 raise
         more = self._decoder.decode(b"".join(pieces), final=self._ended)
-        if self._base == 0 and not self._text and more.startswith(_BOM):
+        if self._base == 0 and not self._text and more.startswith(BOM):
             more = more[1:]
-            self._base = len(_BOM.encode())
+            self._base = len(BOM.encode())
         self.offset()
         self._text = self._text[self._at :] + more
         self._at = self._counted = 0
@@ -338,14 +335,14 @@ class JsonReader:
             if fed > MAX_RECORD:
                 self._at += fed
                 self._skip_rest(extent)
-                return _TOO_LARGE
+                return TOO_LARGE
             self._read_on(max(CHUNK, fed))  # twice as much each time: the work stays linear
 
     def _end_value(self, end: int, value: Any) -> Any:
         """The value that ends there. A large one may fit into the window by chance, and must not be read by chance."""
         large = end - self._at > MAX_RECORD
         self._at = end
-        return _TOO_LARGE if large else value
+        return TOO_LARGE if large else value
 
     def _skip_rest(self, extent: _Extent) -> None:
         while True:
@@ -437,83 +434,5 @@ class JsonRecords:
             between = True
 
 
-class JsonLines:
-    """The records of a file with one JSON value on each line, of any length. Blank lines are no records."""
-
-    def __init__(self, stream: ByteStream, offset: int = 0) -> None:
-        self._stream = stream
-        self._offset = offset
-
-    def resume_offset(self) -> int | None:
-        return self._offset
-
-    def __iter__(self) -> Iterator[Any]:
-        return self.in_blocks(None)
-
-    def in_blocks(self, quota: Quota | None) -> Iterator[Any]:
-        pieces: list[bytes] = []  # of the line at hand
-        size = 0
-        too_long = False
-        while chunk := self._stream.read(CHUNK):
-            first, *others = chunk.split(b"\n")
-            pieces.append(first)
-            size += len(first)
-            if others:
-                last = others.pop()
-                yield from self._whole_lines([b"".join(pieces), *others], too_long, quota)
-                self._offset += 1
-                pieces, size, too_long = [last], len(last), False
-            if size > MAX_RECORD:
-                self._offset += size
-                pieces, size, too_long = [], 0, True
-        yield from self._end_line(b"".join(pieces), too_long)
-
-    def _whole_lines(self, lines: list[bytes], too_long: bool, quota: Quota | None) -> Iterator[Any]:
-        """The records of lines, of which the first one may be the end of one that is too long."""
-        at = 0
-        if quota is not None and not too_long and {line[:1] for line in lines} == {b"{"}:  # each is a record
-            while at < len(lines):
-                self._offset += at > 0
-                some = lines[at : at + quota.rows]
-                text = b"\n".join(some)
-                self._offset += len(text)
-                yield Block(text, len(some), lines=True)
-                at += len(some)
-        for n, line in enumerate(lines[at:]):
-            self._offset += n > 0
-            yield from self._end_line(line, too_long and n == 0)
-
-    def _end_line(self, line: bytes, too_long: bool) -> Iterator[Any]:
-        record = _TOO_LARGE if too_long else self._record(line)
-        self._offset += len(line)
-        if record is not _NOTHING:
-            yield record
-
-    def _record(self, line: bytes) -> Any:
-        if len(line) > MAX_RECORD:
-            return _TOO_LARGE
-        text = line.decode("utf-8", "surrogateescape").strip(" \t\r")
-        if self._offset == 0:
-            text = text.removeprefix(_BOM)
-        if not text:
-            return _NOTHING
-        try:
-            return _decode_whole(text)
-        except RecursionError:
-            return Problem(Reason.BAD_RECORD, "it is nested too deeply")
-        except ValueError as error:
-            return Problem(Reason.BAD_RECORD, f"it is no JSON ({getattr(error, 'msg', error)})")
-
-
 def _byte_length(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogateescape"))
-
-
-def decode_block(block: Block) -> Iterator[Any]:
-    """The records of a block, and Problems, as they would have been read without it."""
-    if block.lines:
-        return iter(JsonLines(io.BytesIO(block.text)))
-    try:
-        return iter(_decode_whole(f"[{block.text.decode()}]"))
-    except (ValueError, RecursionError):  # one of them is no JSON
-        return iter(JsonRecords(io.BytesIO(b"[" + block.text + b"]"), Layout()))

@@ -40,7 +40,8 @@ from bookpipe.sources.scrobbles.fields import (
     unix_seconds,
     whole_number,
 )
-from bookpipe.sources.scrobbles.json_stream import ByteStream, JsonLines, Records
+from bookpipe.sources.scrobbles.json_lines import JsonLines
+from bookpipe.sources.scrobbles.json_stream import ByteStream, Records
 
 KIND = "listenbrainz"
 CLIENT = ""

@@ -14,7 +14,8 @@ from bookpipe.model.rejections import Reason
 from bookpipe.sources.scrobbles.arrow_records import numbers, read_records
 from bookpipe.sources.scrobbles.fields import Record, UnusableError, type_name
 from bookpipe.sources.scrobbles.json_blocks import Block
-from bookpipe.sources.scrobbles.json_stream import Problem, decode_block
+from bookpipe.sources.scrobbles.json_lines import decode_block
+from bookpipe.sources.scrobbles.json_stream import Problem
 
 DAY = 86_400  # seconds
 MAX_DETAIL = 300  # characters

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from bookpipe.model.rejections import Reason
 from bookpipe.sources.scrobbles import json_stream
+from bookpipe.sources.scrobbles.json_lines import JsonLines
 from bookpipe.sources.scrobbles.json_stream import (
     CHUNK,
     MAX_RECORD,
-    JsonLines,
     JsonRecords,
     Layout,
     Problem,
