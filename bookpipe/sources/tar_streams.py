@@ -21,6 +21,7 @@ from bookpipe.sources.tar_shards import MAGIC, ShardKind
 OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK  # a pipe must not hang the reader
 _PIECE = 256 << 10  # bytes unpacked at once, whatever the packed bytes claim to become
 _FEW = 64  # bytes unpacked at once where damage is near
+_AGAIN = 1 << 30  # bytes that are unpacked a second time at most, for less than a piece
 _XZ_MEMORY = 256 << 20  # bytes; xz -9 needs 65 MB; zstd's own limit is a window of 128 MB
 _TOO_LARGE = ("requires too much memory", "Memory usage limit")  # what zstd and xz say of that
 
@@ -184,7 +185,8 @@ def _unpack_to_damage(raw: BinaryIO, kind: ShardKind) -> Iterator[bytes]:
     """The unpacked pieces of a file, up to the byte where it is damaged or a checksum is found wrong.
 
     The libraries drop what they have unpacked of a piece when they find damage in it, which may be a whole shard. To
-    have that too the file is unpacked once more, and from there on in small steps.
+    have that too the file is unpacked once more, and from there on in small steps; not a large one, for which that
+    takes long.
     """
     unpack = _unpack_zstd if kind == "tar.zst" else _unpack
     done = 0
@@ -193,6 +195,8 @@ def _unpack_to_damage(raw: BinaryIO, kind: ShardKind) -> Iterator[bytes]:
             done += len(piece)
             yield piece
     except _DAMAGE as error:
+        if done > _AGAIN:
+            raise
         damage = error
     else:
         return
