@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS rejection (
     PRIMARY KEY (pipeline, partition, n)) WITHOUT ROWID;
 """
 
+_PATIENCE = 60  # seconds to wait for others who use the file
 _TABLE = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+)")
 
 
@@ -74,9 +75,9 @@ class State:
 
     def _open_to_write(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+        connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
+            _use_write_ahead_log(connection)
             connection.execute("PRAGMA synchronous=NORMAL")
             for schema in self._schemas:
                 connection.executescript(schema)
@@ -88,7 +89,7 @@ class State:
     def _open_to_read(self) -> sqlite3.Connection:
         if self.path.exists():
             connection = sqlite3.connect(
-                f"file:{quote(os.fspath(self.path))}?mode=ro", uri=True, timeout=60, isolation_level=None
+                f"file:{quote(os.fspath(self.path))}?mode=ro", uri=True, timeout=_PATIENCE, isolation_level=None
             )
             tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
             if {(name,) for schema in self._schemas for name in _TABLE.findall(schema)} <= set(tables):
@@ -183,6 +184,20 @@ class State:
         if connection is not None:
             connection.close()
             self._local.connection = None
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Many may open a new file at once, and SQLite does not wait for a lock when it changes the journal's mode."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 class NoState(State):

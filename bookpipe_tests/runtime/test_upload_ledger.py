@@ -203,7 +203,7 @@ def test_only_the_owner_writes(ledger: UploadLedger) -> None:
 
 def test_of_many_who_claim_at_once_one_gets_it(ledger: UploadLedger) -> None:
     got = []
-    barrier = threading.Barrier(8)
+    barrier = threading.Barrier(8, timeout=120)
 
     def claim() -> None:
         with UploadLedger(State(ledger.state.path), ARCHIVE).uploading() as uploader:
@@ -217,6 +217,26 @@ def test_of_many_who_claim_at_once_one_gets_it(ledger: UploadLedger) -> None:
     for thread in threads:
         thread.join()
     assert sorted(got) == [False] * 7 + [True]
+
+
+def test_many_may_open_a_new_file_at_once(tmp_path: Path) -> None:
+    """SQLite does not wait for the lock that the change of the journal's mode needs: about one new file in twenty."""
+    opened = []
+    for n in range(100):
+        barrier = threading.Barrier(8, timeout=120)
+
+        def open_it(path: Path, barrier: threading.Barrier) -> None:
+            barrier.wait()
+            with UploadLedger(State(path), ARCHIVE).uploading():
+                opened.append(path)
+
+        path = tmp_path / str(n) / "state.sqlite"
+        threads = [threading.Thread(target=open_it, args=(path, barrier)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(opened) == 800
 
 
 _UPLOADER = """
