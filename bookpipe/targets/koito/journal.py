@@ -97,6 +97,17 @@ class Journal:
         """Create the tables that are missing. Inside a transaction."""
         create_tables(self._database, _TABLES)
 
+    def own_tracks(self, entries: Sequence[LoadEntry]) -> list[int]:
+        """Tracks that of the exports of these entries no other chunk brought listens of."""
+        load, track = self._database.own("load"), self._database.own("load_track")
+        loads = ", ".join(str(entry.id) for entry in entries)
+        rows = self._database.run(
+            f"SELECT DISTINCT j.track_id FROM {track} j JOIN {load} l ON l.id = j.load_id WHERE l.id IN ({loads}) "
+            f"AND NOT EXISTS (SELECT 1 FROM {track} o JOIN {load} m ON m.id = o.load_id "
+            f"WHERE o.track_id = j.track_id AND m.origin = l.origin AND m.id NOT IN ({loads}))"
+        )
+        return [track for (track,) in rows]
+
     def add(self, chunk: Chunk, counts: LoadCounts, made: Made) -> None:
         """Enter a chunk. Inside its transaction.
 

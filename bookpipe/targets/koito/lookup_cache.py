@@ -2,10 +2,10 @@
 
 It is there so that what the user did in Koito since then is respected, and to see quickly what was loaded before. It is
 not there to replace the rules: these depend on the order of listens, and a first import must end as in Koito itself.
-A row says that a digest, in a chunk (first row to last row of an export), was resolved to a track, an album and a first
-artist; it goes with any of the three. When a chunk is loaded, it trusts only the rows of other exports' chunks, and of
-those of its own that overlap it, which a load of the same rows has made (*visible* rows). So the chunks of an export do
-not see each other, and are resolved as if it were one.
+A row says that a digest of an export was resolved to a track, an album and a first artist; it goes with any of the
+three. When a chunk (first row to last row of an export) is loaded, it trusts the rows of other exports, and those of
+its own only where one of its rows was loaded before (*visible* rows). So the chunks of an export do not see each other
+when they come the first time, and are resolved as if it were one.
 
 - A listen is *loaded* when a visible row of its digest names a track that has a listen at exactly that time, and it
   has no duration that the track lacks. It ends as existing.
@@ -29,24 +29,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 
 from bookpipe.model.listen_plans import ListenKey, Resolution, TrackFacts
-from bookpipe.targets.koito.database import Database
+from bookpipe.targets.koito.database import Columns, Database, Given
 from bookpipe.targets.koito.image import track_artists
 from bookpipe.targets.koito.journal import create_tables
 
 _TABLES = """
+CREATE TABLE IF NOT EXISTS {p}lookup_export (id {key} PRIMARY KEY, origin text NOT NULL UNIQUE);
 CREATE TABLE IF NOT EXISTS {p}lookup_chunk (
-    id {key} PRIMARY KEY, origin text NOT NULL, first_row bigint NOT NULL, last_row bigint NOT NULL,
-    UNIQUE (origin, first_row, last_row));
+    export_id integer NOT NULL, first_row bigint NOT NULL, last_row bigint NOT NULL,
+    PRIMARY KEY (export_id, first_row, last_row)) {without_rowid};
 CREATE TABLE IF NOT EXISTS {p}lookup_witness (
     digest {bytes} NOT NULL, track_id integer NOT NULL, second_1 bigint NOT NULL, second_2 bigint, second_3 bigint,
     PRIMARY KEY (digest, track_id)) {without_rowid};
 CREATE TABLE IF NOT EXISTS {p}track_lookup (
-    digest {bytes} NOT NULL, chunk_id integer NOT NULL,
+    digest {bytes} NOT NULL, export_id integer NOT NULL,
     artist_id integer NOT NULL REFERENCES artists (id) ON DELETE CASCADE,
     release_id integer NOT NULL REFERENCES releases (id) ON DELETE CASCADE,
     track_id integer NOT NULL REFERENCES tracks (id) ON DELETE CASCADE,
     fingerprint {bytes} NOT NULL,
-    PRIMARY KEY (digest, track_id, chunk_id));
+    PRIMARY KEY (digest, track_id, export_id));
 CREATE INDEX IF NOT EXISTS {i}track_lookup_artist ON {p}track_lookup (artist_id);
 CREATE INDEX IF NOT EXISTS {i}track_lookup_release ON {p}track_lookup (release_id);
 CREATE INDEX IF NOT EXISTS {i}track_lookup_track ON {p}track_lookup (track_id);
@@ -56,7 +57,7 @@ _LAST_TABLE = "track_lookup"
 WITNESSES = 3
 _NOBODY = (None,) * WITNESSES
 FOLLOW_ALWAYS = b""  # the fingerprint of a row whose track the rules would not find
-_VISIBLE = "(h.origin != ? OR (h.first_row <= ? AND h.last_row >= ?))"  # of a chunk h, for one that is loaded
+_NO_EXPORT = 0
 
 
 class LookupCache:
@@ -65,55 +66,76 @@ class LookupCache:
     def __init__(self, database: Database, user_id: int) -> None:
         self._database = database
         self._user_id = user_id
-        self._lookup, self._witness, self._chunk = map(database.own, ("track_lookup", "lookup_witness", "lookup_chunk"))
+        self._lookup, self._witness = map(database.own, ("track_lookup", "lookup_witness"))
+        self._export, self._chunk = map(database.own, ("lookup_export", "lookup_chunk"))
 
     def exists(self) -> bool:
         """Whether the tables are there: the last of them is made last."""
-        return self._database.has_table(self._lookup) and self._database.has_table(self._chunk)
+        return self._database.has_table(self._lookup) and self._database.has_table(self._export)
 
     def create(self) -> None:
         """Create the tables that are missing."""
-        if not self._database.has_table(self._chunk):  # an early bookpipe's had other columns: the cache starts anew
-            for table in (self._lookup, self._witness):
+        if not self._database.has_table(self._export):  # an early bookpipe's had other columns: the cache starts anew
+            for table in (self._lookup, self._witness, self._chunk):
                 self._database.change(f"DROP TABLE IF EXISTS {table}")
         create_tables(self._database, _TABLES)
 
     def forget(self) -> None:
         """Empty the cache: from now on the rules decide alone, until it has filled again."""
-        for table in (self._lookup, self._witness, self._chunk):
+        for table in (self._lookup, self._witness, self._chunk, self._export):
             self._database.change(f"DELETE FROM {table}")
 
-    def forget_chunks(self, chunks: Iterable[tuple[str, int, int]]) -> int:
-        """Remove what the chunks (origin, first row, last row) have put in; the number of rows."""
-        removed = 0
+    def forget_chunks(self, chunks: Iterable[tuple[str, int, int]], tracks: Sequence[int]) -> None:
+        """Remove what the chunks (origin, first row, last row) have put in. `tracks`: those that, of their exports,
+        only these chunks had listens of."""
+        database = self._database
         for origin, first, last in chunks:
-            chunk = self._chunk_id(origin, first, last)
-            pairs = self._database.run(f"SELECT digest, track_id FROM {self._lookup} WHERE chunk_id = ?", chunk)
-            removed += self._database.change(f"DELETE FROM {self._lookup} WHERE chunk_id = ?", chunk)
-            self._database.change(f"DELETE FROM {self._chunk} WHERE id = ?", chunk)
-            given = self._database.given(
-                "pair", {"digest": ("bytea", [d for d, _ in pairs]), "track": ("bigint", [t for _, t in pairs])}
+            export = self._export_id(origin)
+            database.change(
+                f"DELETE FROM {self._chunk} WHERE export_id = ? AND first_row = ? AND last_row = ?", export, first, last
             )
-            self._database.change(
-                f"DELETE FROM {self._witness} WHERE (digest, track_id) IN (SELECT digest, track FROM {given.sql} k) "
-                f"AND (digest, track_id) NOT IN (SELECT digest, track_id FROM {self._lookup})",
-                *given.values,
+            whole = not database.run(f"SELECT 1 FROM {self._chunk} WHERE export_id = ? LIMIT 1", export)
+            if whole:
+                database.change(f"DELETE FROM {self._export} WHERE id = ?", export)
+            given = database.integers("track", tracks)
+            these = f"c.export_id = ? AND ({int(whole)} = 1 OR c.track_id IN (SELECT value FROM {given.sql} k))"
+            pairs = database.run(
+                f"SELECT c.digest, c.track_id FROM {self._lookup} c WHERE {these}", export, *given.values
             )
-        return removed
+            self._forget(export, pairs)
+
+    def _forget(self, export: int, pairs: Sequence[tuple[bytes, int]]) -> None:
+        """Remove (digest, track) of an export, and witnesses of what is nobody's then."""
+        given = self._given_pairs(pairs)
+        these = f"(digest, track_id) IN (SELECT digest, track FROM {given.sql} k)"
+        self._database.change(f"DELETE FROM {self._lookup} WHERE export_id = ? AND {these}", export, *given.values)
+        self._database.change(
+            f"DELETE FROM {self._witness} WHERE {these} "
+            f"AND (digest, track_id) NOT IN (SELECT digest, track_id FROM {self._lookup})",
+            *given.values,
+        )
+
+    def _given_pairs(self, pairs: Sequence[tuple[bytes, int]]) -> Given:
+        columns: Columns = {"digest": ("bytea", [d for d, _ in pairs]), "track": ("bigint", [t for _, t in pairs])}
+        return self._database.given("pair", columns)
 
     def look_up(
         self, keys: Sequence[ListenKey], origin: str, first_row: int, last_row: int
     ) -> tuple[frozenset[int], dict[bytes, int]]:
         """The rows of the chunk that are loaded, and the tracks to follow, by digest."""
-        visible = (origin, last_row, first_row)
-        any_visible = self._database.run(f"SELECT 1 FROM {self._chunk} h WHERE {_VISIBLE} LIMIT 1", *visible)
-        loaded = self._loaded(keys, visible) if any_visible else frozenset[int]()
+        hidden = self._export_id(origin)
+        overlapping = f"SELECT 1 FROM {self._chunk} WHERE export_id = ? AND first_row <= ? AND last_row >= ? LIMIT 1"
+        if self._database.run(overlapping, hidden, last_row, first_row):
+            hidden = _NO_EXPORT
+        any_visible = self._database.run(f"SELECT 1 FROM {self._export} WHERE id != ? LIMIT 1", hidden)
+        loaded = self._loaded(keys, hidden) if any_visible else frozenset[int]()
         rest = {key.digest for key in keys if key.row not in loaded}
-        changed = self._changed(sorted(rest), visible) if any_visible else {}
+        changed = self._changed(sorted(rest), hidden) if any_visible else {}
         return loaded, {**changed, **self._moved(sorted(rest.difference(changed)))}
 
-    def _loaded(self, keys: Sequence[ListenKey], visible: tuple[str, int, int]) -> frozenset[int]:
-        """The rows of the chunk whose listen is there, and that have no duration that its track lacks."""
+    def _loaded(self, keys: Sequence[ListenKey], hidden: int) -> frozenset[int]:
+        """The rows of the chunk whose listen is there, and that have no duration that its track lacks. `hidden`: the
+        export whose rows are not trusted."""
         given = self._database.given(
             "key",
             {
@@ -124,26 +146,25 @@ class LookupCache:
             },
         )
         rows = self._database.run(
-            f"SELECT k.n FROM {given.sql} k CROSS JOIN {self._lookup} c CROSS JOIN {self._chunk} h "
-            f"CROSS JOIN listens l WHERE c.digest = k.digest AND h.id = c.chunk_id AND {_VISIBLE} "
+            f"SELECT k.n FROM {given.sql} k CROSS JOIN {self._lookup} c CROSS JOIN listens l "
+            "WHERE c.digest = k.digest AND c.export_id != ? "
             f"AND l.track_id = c.track_id AND l.listened_at = {self._database.instant('k.at')} "
             "AND (k.duration = 0 OR (SELECT t.duration FROM tracks t WHERE t.id = c.track_id) != 0)",
             *given.values,
-            *visible,
+            hidden,
         )
         return frozenset(row for (row,) in rows)
 
-    def _changed(self, digests: Sequence[bytes], visible: tuple[str, int, int]) -> dict[bytes, int]:
+    def _changed(self, digests: Sequence[bytes], hidden: int) -> dict[bytes, int]:
         """(a): digests whose track is not any more what it was."""
         if not digests:
             return {}
         given = self._database.given("digest", {"digest": ("bytea", digests)})
         rows = self._database.run(
             "SELECT c.digest, c.track_id, c.fingerprint "
-            f"FROM {given.sql} k CROSS JOIN {self._lookup} c CROSS JOIN {self._chunk} h "
-            f"WHERE c.digest = k.digest AND h.id = c.chunk_id AND {_VISIBLE}",
+            f"FROM {given.sql} k CROSS JOIN {self._lookup} c WHERE c.digest = k.digest AND c.export_id != ?",
             *given.values,
-            *visible,
+            hidden,
         )
         now = fingerprints(self._database, {track for _, track, _ in rows})
         tracks: dict[bytes, set[int]] = defaultdict(set)
@@ -217,26 +238,33 @@ class LookupCache:
         if not resolutions:
             return
         database = self._database
-        if not self._chunk_id(origin, first_row, last_row):
-            columns = "origin, first_row, last_row"
-            database.change(f"INSERT INTO {self._chunk} ({columns}) VALUES (?, ?, ?)", origin, first_row, last_row)
+        if not self._export_id(origin):
+            database.change(f"INSERT INTO {self._export} (origin) VALUES (?)", origin)
+        export = self._export_id(origin)
+        noted = {"export_id": [export], "first_row": [first_row], "last_row": [last_row]}
+        database.put(self._chunk, {name: ("bigint", values) for name, values in noted.items()}, ignore=True)
         prints = {track: fingerprint(facts) for track, facts in tracks.items()}
-        chunk = self._chunk_id(origin, first_row, last_row)
         database.put(
             self._lookup,
             {
                 "digest": ("bytea", [r.digest for r in resolutions]),
-                "chunk_id": ("bigint", [chunk] * len(resolutions)),
+                "export_id": ("bigint", [export] * len(resolutions)),
                 "artist_id": ("bigint", [r.artist for r in resolutions]),
                 "release_id": ("bigint", [r.release for r in resolutions]),
                 "track_id": ("bigint", [r.track for r in resolutions]),
-                "fingerprint": (
-                    "bytea",
-                    [FOLLOW_ALWAYS if r.digest in followed else prints[r.track] for r in resolutions],
-                ),
+                "fingerprint": ("bytea", [prints[r.track] for r in resolutions]),
             },
             ignore=True,
         )
+        if pairs := [(r.digest, r.track) for r in resolutions if r.digest in followed]:
+            given = self._given_pairs(pairs)
+            database.change(
+                f"UPDATE {self._lookup} SET fingerprint = ? WHERE export_id = ? "
+                f"AND (digest, track_id) IN (SELECT digest, track FROM {given.sql} k)",
+                FOLLOW_ALWAYS,
+                export,
+                *given.values,
+            )
         self._note_witnesses(resolutions)
 
     def _note_witnesses(self, resolutions: Sequence[Resolution]) -> None:
@@ -274,15 +302,10 @@ class LookupCache:
             )
         return {(track, second) for track, second in rows}
 
-    def _chunk_id(self, origin: str, first_row: int, last_row: int) -> int:
-        """The number of a chunk; 0 for one that is not there."""
-        rows = self._database.run(
-            f"SELECT id FROM {self._chunk} WHERE origin = ? AND first_row = ? AND last_row = ?",
-            origin,
-            first_row,
-            last_row,
-        )
-        return int(rows[0][0]) if rows else 0
+    def _export_id(self, origin: str) -> int:
+        """The number of an export."""
+        rows = self._database.run(f"SELECT id FROM {self._export} WHERE origin = ?", origin)
+        return int(rows[0][0]) if rows else _NO_EXPORT
 
 
 def fingerprint(track: TrackFacts) -> bytes:

@@ -63,7 +63,8 @@ def undo_partition(koito: Koito, pipeline: str, partition: str, *, dry_run: bool
             with database.writing():
                 entries = journal.entries(pipeline, partition)
                 if cache.exists():  # also where it is off by now; and before its rows go with their tracks
-                    cache.forget_chunks({(e.chunk.origin, e.chunk.first_row, e.chunk.last_row) for e in entries})
+                    chunks = {(e.chunk.origin, e.chunk.first_row, e.chunk.last_row) for e in entries}
+                    cache.forget_chunks(chunks, journal.own_tracks(entries))
                 done = _Undo(database, entries, koito.user_id).run()
                 if dry_run:
                     raise _DryRunError

@@ -29,7 +29,8 @@ KOITO_TABLES = (
     "artist_tracks", "listens",
 )  # fmt: skip
 OWN_TABLES = (
-    "load", "load_artist", "load_release", "load_link", "load_track", "track_lookup", "lookup_witness",
+    "load", "load_artist", "load_release", "load_link", "load_track", "track_lookup", "lookup_witness", "lookup_chunk",
+    "lookup_export",
 )  # fmt: skip
 
 

@@ -30,7 +30,7 @@ def test_an_entry_says_what_its_chunk_made(music: Music) -> None:
     assert entry.listens == [(1, START * 1_000_000)]
     assert music.journal() == {
         "load": 1, "load_artist": 1, "load_release": 1, "load_link": 0, "load_track": 1, "track_lookup": 1,
-        "lookup_witness": 1,
+        "lookup_witness": 1, "lookup_chunk": 1, "lookup_export": 1,
     }  # fmt: skip
 
 

@@ -72,7 +72,7 @@ def test_what_a_track_was_made_as_is_what_the_database_says(music: Music) -> Non
 def test_the_cache_of_an_early_bookpipe_is_made_anew(music: Music) -> None:
     rows = [listen("A", "s", at=START)]
     music.load(rows)
-    music.user.run(f"DROP TABLE {music.own('lookup_chunk')}")
+    music.user.run(f"DROP TABLE {music.own('lookup_export')}")
     music.load(rows, first=5)
     assert music.journal()["track_lookup"] == 1
     assert music.look_up(rows, first=5).loaded == {0}
@@ -97,6 +97,24 @@ def test_other_chunks_of_the_same_export_are_not_seen(music: Music) -> None:
     music.load(rows)
     assert music.look_up(rows, first=2).loaded == frozenset()
     assert music.look_up(rows, first=1).loaded == {0}
+
+
+def test_an_export_notes_a_digest_once_for_all_of_its_chunks(music: Music) -> None:
+    for n in range(1, 4):
+        music.load([listen("A", "s", at=START + n)], first=n)
+    music.load([listen("A", "s", at=START + 9)], "another")
+    assert music.journal()["track_lookup"] == 2
+    assert music.sql(f"SELECT count(*) FROM {music.own('lookup_chunk')}") == [(4,)]
+
+
+def test_what_an_export_has_followed_it_follows_always(music: Music) -> None:
+    """Although another of its chunks has noted the track in the ordinary way."""
+    song, _ = two_tracks(music)
+    music.user.rename("track", song, "New name")
+    music.load([NEW, NEW | {"listened_at": START + 200}], first=4)  # overlaps
+    assert music.titles() == ["New name", "Song!"]
+    music.user.rename("track", song, "Song")
+    assert music.look_up([NEW | {"listened_at": START + 300}], "another").followed != {}
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])

@@ -77,6 +77,22 @@ def test_undoing_one_of_two_partitions_leaves_the_others_listens(used_music: Mus
     assert used_music.load(mixed(40, 40), "e2", partition="two").inserted == 0
 
 
+def test_undoing_one_of_two_partitions_of_an_export_leaves_what_is_known_of_the_other(used_music: Music) -> None:
+    before = used_music.everything()
+    rows = mixed(0, 80)
+    used_music.load(rows[:40], partition="one")
+    used_music.load(rows[40:], first=41, partition="two")
+    used_music.undo("one")
+    assert len(used_music.look_up(rows[40:], first=41).loaded) == 40
+    assert used_music.look_up(rows[:40], first=1).loaded == frozenset()
+    assert 0 < used_music.journal()["track_lookup"] == used_music.journal()["lookup_witness"]
+    noted = f"SELECT DISTINCT track_id FROM {used_music.own('track_lookup')} ORDER BY 1"
+    assert used_music.sql(noted) == used_music.sql(noted.replace("track_lookup", "load_track"))
+    used_music.undo("two")
+    assert used_music.everything() == before
+    assert set(used_music.journal().values()) == {0}
+
+
 def test_a_track_that_somebody_listened_to_since_stays(music: Music) -> None:
     music.load([listen("A", "s", "R", START), listen("B", "t", "Q", START + 1)])
     music.user.scrobble(1, START + 50)
