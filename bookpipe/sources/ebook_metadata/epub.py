@@ -4,6 +4,7 @@ import posixpath
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
 from urllib.parse import unquote
 
@@ -67,9 +68,8 @@ def _package_document(members: ZipMembers) -> tuple[str, bytes]:
     container = members.find("META-INF/container.xml")
     if container is not None:
         try:
-            for rootfile in descendants(parse_xml(members.read(container, _MAX_CONTAINER))):
-                path = rootfile.get("full-path") if local_name(rootfile) == "rootfile" else None
-                entry = members.find(_member_path("", path)) if path else None
+            for path in _root_files(members.read(container, _MAX_CONTAINER)):
+                entry = members.find(path)
                 if entry is not None:
                     break
         except (UnreadableError, EncryptedError):  # there is a second way
@@ -79,6 +79,12 @@ def _package_document(members: ZipMembers) -> tuple[str, bytes]:
     if entry is None:
         raise UnreadableError("no package document (OPF)")
     return entry.name.decode("utf-8", "replace"), members.read(entry, MAX_OPF)
+
+
+@lru_cache(16)  # books made by the same program have the same container
+def _root_files(container: bytes) -> tuple[str, ...]:
+    files = (element for element in descendants(parse_xml(container)) if local_name(element) == "rootfile")
+    return tuple(_member_path("", path) for element in files if (path := element.get("full-path")))
 
 
 def _member_path(folder: str, reference: str) -> str:

@@ -8,6 +8,7 @@ import html
 import re
 import threading
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -71,8 +72,11 @@ def _parser(*, recover: bool) -> Any:
 def local_name(element: Element) -> str:
     """The tag without its namespace or undeclared prefix, in lower case; '' for an entity."""
     tag = element.tag
-    if not isinstance(tag, str):
-        return ""
+    return _bare(tag) if isinstance(tag, str) else ""
+
+
+@lru_cache(1_000)  # books have the same few names
+def _bare(tag: str) -> str:
     return tag.rpartition("}")[2].rpartition(":")[2].lower()
 
 

@@ -10,8 +10,9 @@ import fcntl
 import os
 import shutil
 import stat
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 from bookpipe.model.book_plans import Content, Placement
@@ -23,6 +24,7 @@ MODES = ("symlink", "hardlink", "copy")
 UNDONE, COVER, THUMB = "undo", "cover", "thumbnail"
 CONTENT = "content"  # how the journal names files of bytes that came with the load, in any mode: "size:sha1"
 CONTENT_THREADS = 2  # that write such files: more only wait for each other
+SYNC_PAUSE_S = 0.03
 PART = ".bookpipe-part"  # suffix of a copy that is not complete yet
 
 
@@ -212,7 +214,10 @@ class BookFolder:
     def _place_contents(
         self, placements: Sequence[Placement], made: set[str], owner: tuple[int, int] | None, placed: list[Placement]
     ) -> None:
-        """Write files in threads, and sync: their rows must not outlive them when the power fails."""
+        """Write files in threads, and sync: their rows must not outlive them when the power fails.
+
+        Syncing begins while there is more to write, so that little is left to wait for at the end.
+        """
         parts: list[list[Placement]] = [[] for _ in range(CONTENT_THREADS)]
         for placement in placements:  # what shares a first folder stays together
             parts[hash(placement.location.partition("/")[0]) % len(parts)].append(placement)
@@ -235,12 +240,21 @@ class BookFolder:
 
         with ThreadPoolExecutor(CONTENT_THREADS, "write_files") as pool:
             writing = [pool.submit(write, part) for part in parts]
+            pause = SYNC_PAUSE_S
+            while wait(writing, pause).not_done:
+                pause = max(SYNC_PAUSE_S, self._sync())  # half of the time at most, however slow the disk is
         for part in writing:
             part.result()
+        self._sync()
+
+    def _sync(self) -> float:
+        """Have everything on the disk. Returns the seconds that took."""
+        started = time.monotonic()
         try:
             sync_file_system(self.root)
         except OSError as error:
             raise translate(error, self.root) from error
+        return time.monotonic() - started
 
     def _owner(self) -> tuple[int, int] | None:
         """Who new folders must belong to: the application writes covers and uploads into them. None: this user."""
