@@ -57,8 +57,9 @@ class Database(ABC):
         """Insert rows in their order. With `ignore`, those whose key is there already are left out."""
 
     @abstractmethod
-    def replace(self, table: str, columns: Columns, key: Sequence[str]) -> None:
-        """Insert rows in the place of those with the same values in the columns `key`, which are its primary key."""
+    def replace(self, table: str, columns: Columns, key: Sequence[str], where: str) -> None:
+        """Insert rows, also in the place of those with the same values in the columns `key`, its primary key, where
+        this condition holds between `excluded`, which is the new row, and the old one."""
 
     @abstractmethod
     def new_ids(self, table: str, count: int) -> list[int]:
@@ -119,3 +120,9 @@ class Database(ABC):
     def integers(self, name: str, values: Sequence[int]) -> Given:
         """One column `value`."""
         return self.given(name, {"value": ("bigint", values)})
+
+
+def replacing(columns: Columns, key: Sequence[str], where: str) -> str:
+    """The end of an INSERT that replaces what has the same key, under a condition."""
+    updates = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in key)
+    return f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {updates} WHERE {where}"

@@ -268,7 +268,7 @@ class LookupCache:
         self._note_witnesses(resolutions)
 
     def _note_witnesses(self, resolutions: Sequence[Resolution]) -> None:
-        """The newest listens are witnesses: of older ones nobody knows whether they are there still."""
+        """The first listens are witnesses, until a chunk has more of them: most digests come again and again."""
         shared = self._shared([(r.track, second) for r in resolutions for second in r.seconds])
         rows = []
         for r in resolutions:
@@ -285,6 +285,9 @@ class LookupCache:
                     **{f"second_{n}": ("bigint", column) for n, column in enumerate(seconds_of, start=1)},
                 },
                 key=("digest", "track_id"),
+                where=" OR ".join(
+                    f"(excluded.second_{n} IS NOT NULL AND {self._witness}.second_{n} IS NULL)" for n in (2, 3)
+                ),
             )
 
     def _shared(self, listens: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from psycopg import errors
 
 from bookpipe.model.errors import ConfigError
-from bookpipe.targets.koito.database import Columns, Database, Given
+from bookpipe.targets.koito.database import Columns, Database, Given, replacing
 from bookpipe.targets.postgres import Connection, copy_table, translating
 
 # Always in this order, so that two loaders never wait for each other.
@@ -82,9 +82,8 @@ class PostgresDatabase(Database):
                 pa.table({name: pa.array(values, _ARROW[kind]) for name, (kind, values) in columns.items()}),
             )
 
-    def replace(self, table: str, columns: Columns, key: Sequence[str]) -> None:
-        updates = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in key)
-        self._insert(table, columns, f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {updates}")
+    def replace(self, table: str, columns: Columns, key: Sequence[str], where: str) -> None:
+        self._insert(table, columns, replacing(columns, key, where))
 
     def _insert(self, table: str, columns: Columns, on_conflict: str) -> None:
         given = self.given("row", columns)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from bookpipe.targets.koito.database import Columns, Database, Given
+from bookpipe.targets.koito.database import Columns, Database, Given, replacing
 from bookpipe.targets.sqlite import in_use_elsewhere, translating
 
 # How long the file is left to others between two transactions. A writer that waits looks ten times a second.
@@ -64,26 +64,27 @@ class SqliteDatabase(Database):
         with translating(f"writing {table}"):
             self._insert("INSERT OR IGNORE" if ignore else "INSERT", table, columns)
 
-    def replace(self, table: str, columns: Columns, key: Sequence[str]) -> None:  # noqa: ARG002
+    def replace(self, table: str, columns: Columns, key: Sequence[str], where: str) -> None:
         with translating(f"writing {table}"):
-            self._insert("INSERT OR REPLACE", table, columns)
+            self._insert("INSERT", table, columns, replacing(columns, key, where))
 
-    def _insert(self, verb: str, table: str, columns: Columns) -> None:
+    def _insert(self, verb: str, table: str, columns: Columns, end: str = "") -> None:
         self._insert_rows(
             f"{verb} INTO {table} ({', '.join(columns)})",
             len(columns),
             list(chain.from_iterable(zip(*(values for _, values in columns.values()), strict=True))),
+            end,
         )
 
-    def _insert_rows(self, start: str, width: int, values: list[object]) -> None:
+    def _insert_rows(self, start: str, width: int, values: list[object], end: str = "") -> None:
         """Rows of `width` values each, one after the other, some of them with each statement."""
         row = f"({', '.join('?' * width)})"
         several = width * ROWS_AT_ONCE
         rest = len(values) - len(values) % several
         pieces = (values[at : at + several] for at in range(0, rest, several))
-        self.connection.executemany(f"{start} VALUES {', '.join([row] * ROWS_AT_ONCE)}", pieces)
+        self.connection.executemany(f"{start} VALUES {', '.join([row] * ROWS_AT_ONCE)} {end}", pieces)
         self.connection.executemany(
-            f"{start} VALUES {row}", (values[at : at + width] for at in range(rest, len(values), width))
+            f"{start} VALUES {row} {end}", (values[at : at + width] for at in range(rest, len(values), width))
         )
 
     def new_ids(self, table: str, count: int) -> list[int]:

@@ -302,6 +302,20 @@ def test_witnesses_that_disagree_lead_nowhere(music: Music) -> None:
     assert music.look_up([NEW], "another").followed == {}
 
 
+def test_witnesses_are_those_of_the_chunk_that_has_most(music: Music) -> None:
+    def witnesses() -> list[tuple[int | None, ...]]:
+        return music.sql(f"SELECT second_1, second_2, second_3 FROM {music.own('lookup_witness')}")
+
+    music.load([listen("A", "s", at=START)], first=1)
+    music.load([listen("A", "s", at=START + 1)], first=2)
+    assert witnesses() == [(START, None, None)]
+    music.load([listen("A", "s", at=START + n) for n in (2, 3)], first=3)
+    assert witnesses() == [(START + 2, START + 3, None)]
+    music.load([listen("A", "s", at=START + n) for n in (4, 5, 6, 7)], "another")
+    music.load([listen("A", "s", at=START + n) for n in (8, 9, 10)], "a third")
+    assert witnesses() == [(START + 4, START + 5, START + 6)]
+
+
 def test_a_witness_without_any_listen_leads_nowhere(music: Music) -> None:
     song, other = two_tracks(music)
     music.user.delete_track(song)
