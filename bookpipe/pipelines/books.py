@@ -13,7 +13,7 @@ from bookpipe.model.rejections import Reason, Rejection
 from bookpipe.model.schemas import OUTCOMES
 from bookpipe.pipelines.seconds import Phases
 from bookpipe.resolve.book_paths import BookPath, book_path, free_location, settle_path
-from bookpipe.resolve.books import Batch, BookOptions, plan_books
+from bookpipe.resolve.books import Batch, BookOptions, joinable_keys, plan_books
 from bookpipe.targets.mybookshelf2 import lookups
 from bookpipe.targets.mybookshelf2.journal import Journal
 from bookpipe.targets.mybookshelf2.load import ChangedMeanwhileError, Ids, Writer
@@ -79,7 +79,7 @@ def _look_up(connection: Connection, journal: Journal | None, batch: Batch, know
         if journal is not None:
             for origin, (first, last) in batch.items().items():
                 lookups.look_up_journal(connection, journal, known, origin, first, last)
-                lookups.look_up_joinable(connection, journal, known, origin)
+                lookups.look_up_joinable(connection, journal, known, origin, joinable_keys(batch, known, origin))
     return known
 
 

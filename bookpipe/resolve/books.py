@@ -237,6 +237,19 @@ def _existing_ebook(known: Known, batch: Batch, book: _Book, keys: list[str | No
     return None
 
 
+def joinable_keys(batch: Batch, known: Known, origin: str) -> list[str]:
+    """The known sources whose ebooks a book of this origin may join: it is new and has files that are and that are
+    not known."""
+    keys = batch.source_keys()
+    found: dict[str, None] = {}
+    for book in batch.books():
+        rows = keys[book.first : book.last]
+        there = [key for key in rows if key in known.sources]
+        if 0 < len(there) < len(rows) and book.origin == origin and book_key(origin, book.item) not in known.books:
+            found.update(dict.fromkeys(key for key in there if key is not None))
+    return list(found)
+
+
 def plan_books(batch: Batch, known: Known, options: BookOptions) -> BookPlan:
     """What to add to MyBookshelf2 so that every book of the batch is there once.
 

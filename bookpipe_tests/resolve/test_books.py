@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from bookpipe.model.book_plans import SEPARATOR, BookPlan, Known, author_key, file_key, source_key
+from bookpipe.model.book_plans import SEPARATOR, BookPlan, Known, author_key, book_key, file_key, source_key
 from bookpipe.model.rejections import Reason
-from bookpipe.resolve.books import MAX_INT4, MAX_TITLE, Batch, BookOptions, plan_books, series_number
+from bookpipe.resolve.books import MAX_INT4, MAX_TITLE, Batch, BookOptions, joinable_keys, plan_books, series_number
 from bookpipe_tests.factories import applied, first_known, hashed_row, hashed_table, record_row
 
 NOTHING_NEW = BookOptions(create_languages=False, create_formats=False, create_genres=False)
@@ -31,6 +31,20 @@ def with_earlier_ebook(row: dict[str, Any], title: str, last_names: list[str]) -
     for last in last_names:
         known.book_authors[f"70{SEPARATOR}{last}"] = 70
     return known
+
+
+def test_only_a_new_book_with_known_and_unknown_files_may_join_an_ebook() -> None:
+    """So a load of what is all there asks nothing about it, however large the collection is."""
+    old, new = hashed_row(item=1, given_format="epub"), hashed_row(item=1, given_format="pdf")
+    known = first_known()
+    known.sources[key_of(old)] = 700
+    assert joinable_keys(Batch(hashed_table([old, new])), known, "calibre:test") == [key_of(old)]
+    assert joinable_keys(Batch(hashed_table([old, new])), known, "calibre:other") == []
+    assert joinable_keys(Batch(hashed_table([new])), known, "calibre:test") == []
+    assert joinable_keys(Batch(hashed_table([old])), known, "calibre:test") == []
+    assert joinable_keys(Batch(hashed_table([old, {**new, "item": 2}])), known, "calibre:test") == []
+    known.books[book_key("calibre:test", 1)] = 70
+    assert joinable_keys(Batch(hashed_table([old, new])), known, "calibre:test") == []
 
 
 # -- one book -------------------------------------------------------------------------------------------------------

@@ -69,7 +69,9 @@ def check_version(stream: ByteStream) -> None:
         reader.skip()
     if version != VERSION:
         named = f"version {version!r}" if isinstance(version, str | int | float) else "no version"
-        raise TerminalError(f"it is a Koito export of {named[:80]}, and only version {VERSION!r} is known. Update bookpipe.")
+        raise TerminalError(
+            f"it is a Koito export of {named[:80]}, and only version {VERSION!r} is known. Update bookpipe."
+        )
 
 
 def parse(record: Record) -> tuple[Any, ...]:

@@ -30,6 +30,7 @@ CREATE TABLE IF NOT EXISTS {p}book (
     origin_id int NOT NULL, item bigint NOT NULL, ebook_id bigint NOT NULL, load_id bigint NOT NULL,
     PRIMARY KEY (origin_id, item));
 CREATE INDEX IF NOT EXISTS {i}book_load ON {p}book (load_id);
+CREATE INDEX IF NOT EXISTS {i}book_ebook ON {p}book (ebook_id);
 CREATE TABLE IF NOT EXISTS {p}file (
     origin_id int NOT NULL, item bigint NOT NULL, format text NOT NULL, source_id bigint NOT NULL,
     load_id bigint NOT NULL,

@@ -1,6 +1,6 @@
 """What MyBookshelf2 already has of a batch, asked set-based: the cost depends on the batch, not on the database."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bookpipe.model.book_plans import SEPARATOR, Known, author_key, book_key, source_key
@@ -99,13 +99,13 @@ def _origin_id(connection: Connection, journal: Journal, origin: str) -> int | N
     return None if row is None else int(row[0])
 
 
-def look_up_joinable(connection: Connection, journal: Journal, known: Known, origin: str) -> None:
-    """Ebooks that have a known source and were not made of another book of the same origin: a book with more
-    files of the same title and author may join them."""
-    if not known.sources:
+def look_up_joinable(connection: Connection, journal: Journal, known: Known, origin: str, keys: Iterable[str]) -> None:
+    """Ebooks that have one of these known sources and were not made of another book of the same origin: a book with
+    more files of the same title and author may join them."""
+    by_source = {known.sources[key]: key for key in keys}
+    if not by_source:
         return
     origin_id = _origin_id(connection, journal, origin)
-    by_source = {i: key for key, i in known.sources.items()}
     rows = connection.execute(
         "SELECT s.id, e.id, e.title, e.base_dir, array(SELECT a.last_name FROM ebook_authors l "
         "JOIN author a ON a.id = l.author_id WHERE l.ebook_id = e.id) FROM source s JOIN ebook e ON e.id = s.ebook_id "
