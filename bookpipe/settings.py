@@ -119,7 +119,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "BOOKPIPE_TAR_DIR", "tar_dir", "", _path,
-        "Folder of tar shards of ebooks (.tar, .tar.gz, .tar.xz, .tar.zst, or folders). They are only ever read.",
+        "Folder of shards of ebooks (.tar, .tar.gz, .tar.xz, .tar.zst, .tar.bz2, or folders). They are only ever read.",
         "/srv/shards",
     ),
     Setting(

@@ -1,6 +1,7 @@
 """ISO 639: a language code or name of a source as the codes MyBookshelf2 may know it by."""
 
 import json
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +11,12 @@ import pycountry
 MAX_CODE = 6  # characters of language.code
 MAX_NAME = 64
 UNDETERMINED = "und"
+
+# ISO 639's own former codes, codes of countries that people take for those of languages, and names at home.
+_OTHER_SPELLINGS = {
+    "iw": "he", "ji": "yi", "cz": "cs", "ua": "uk", "jp": "ja", "cn": "zh",
+    "русский": "ru", "українська": "uk", "čeština": "cs", "deutsch": "de", "français": "fr", "español": "es",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +60,23 @@ def _without_addition(name: str) -> str:
 def find_language(text: str) -> IsoLanguage | None:
     """The ISO 639 language of a two- or three-letter code or of an English name; None if there is none.
 
-    A region is ignored: 'pt-BR', 'en_US', 'German (Austria)'.
+    A region is ignored: 'pt-BR', 'en_US', 'German (Austria)'. Of a list ('en, fr', 'ru; en') it is the first one that
+    is known. Codes come before names: there are languages that are called En, Ko and Hu.
     """
     text = text.strip().lower()
+    # Whole first: names of ISO hold commas.
+    return _find_one(text) or next(filter(None, map(_find_one, re.split(r"[,;/]", text))), None)
+
+
+def _find_one(text: str) -> IsoLanguage | None:
     by_code, by_name = _known()
+    whole = text.strip()
+    name = _without_addition(whole)
+    code = name.replace("_", "-").split("-")[0]
     return (
-        by_code.get(text)
-        or by_code.get(text.replace("_", "-").split("-")[0])
-        or by_name.get(text)
-        or by_name.get(_without_addition(text))
+        by_code.get(whole)
+        or by_name.get(whole)
+        or by_code.get(code)
+        or by_code.get(_OTHER_SPELLINGS.get(code, ""))
+        or by_name.get(name)
     )

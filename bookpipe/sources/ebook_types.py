@@ -1,8 +1,8 @@
 """What a file is, decided by its content: our own signature table, a few hundred bytes and rarely more.
 
 Names of files lie (RTF called .doc, EPUB called .zip, error pages called .pdf), so the name a file was given
-only decides between kinds whose bytes are the same: mobi and prc, html and htm, rar and cbr, 7z and cb7,
-plain text and the many formats that are plain text.
+only decides between kinds whose bytes are the same: mobi and prc, html and htm, cbr and rar, cb7 and 7z,
+plain text and the many formats that are plain text. An archive among ebooks is a comic until its name denies it.
 
 The table exists because libmagic calls azw3 mobi, FB2 xml or text, PalmDoc octet-stream, and every EPUB whose
 mimetype is not the first member a zip (measured with libmagic 5.44: 58 of 94 labelled files right, at 4,000-6,000
@@ -190,6 +190,11 @@ def _zip(head: bytes, size: int, read: ReadAt, _given: str | None) -> str | None
     return "zip" if entries is None else _kind_of_members(entries, size, read)
 
 
+def _part_of_zip(head: bytes, size: int, read: ReadAt, given: str | None) -> str | None:
+    """The first part of several, or the only one: then it is a whole zip behind that mark (APPNOTE 8.5.3, 8.5.4)."""
+    return _zip(head[4:], size, read, given) if head.startswith(b"PK\x03\x04", 4) else None
+
+
 def _kind_of_members(entries: list[ZipEntry], size: int, read: ReadAt) -> str:
     members = {entry.name.replace(b"\\", b"/").lower(): entry for entry in entries}
     files = [name for name in members if not name.endswith(b"/") and not name.startswith(_LITTER)]
@@ -270,14 +275,15 @@ _BY_FIRST_BYTES: dict[bytes, Test] = {
     b"%PDF": _starts(b"%PDF-", "pdf"),
     b"PK\x03\x04": _zip,
     b"PK\x05\x06": _starts(b"PK\x05\x06", "zip"),  # without members
-    b"PK\x07\x08": _starts(b"PK\x07\x08PK", "zip"),  # first part of several
+    b"PK\x07\x08": _part_of_zip,
+    b"PK00": _part_of_zip,
     b"AT&T": _djvu,
     b"ITSF": _chm,
     b"ITOL": _starts(b"ITOLITLS", "lit"),
     b"{\\rt": _starts(b"{\\rtf", "rtf"),
     b"\xd0\xcf\x11\xe0": _ole,
-    b"Rar!": _starts(b"Rar!\x1a\x07", "rar", same_bytes="cbr"),
-    b"7z\xbc\xaf": _starts(b"7z\xbc\xaf\x27\x1c", "7z", same_bytes="cb7"),
+    b"Rar!": _starts(b"Rar!\x1a\x07", "cbr", same_bytes="rar"),
+    b"7z\xbc\xaf": _starts(b"7z\xbc\xaf\x27\x1c", "cb7", same_bytes="7z"),
     b"CONT": _kfx,
     b"\xeaDRM": _starts(b"\xeaDRMION\xee", "kfx"),
     b"TPZ0": _starts(b"TPZ0", "azw1"),
@@ -327,12 +333,14 @@ def _as_ascii(head: bytes) -> tuple[bytes, bool]:
     marked = first in _UTF16
     decode = _UTF16.get(first) or _UTF16_MARKUP.get(first)
     if decode is None:
-        return head[3:] if head.startswith(codecs.BOM_UTF8) else head, False
+        while head.startswith(codecs.BOM_UTF8):  # programs that add one do not look whether there is one
+            head = head[3:]
+        return head, False
     try:
         decoded, _ = decode(head[2:] if marked else head, "strict", False)  # the head may cut a character
     except UnicodeDecodeError:
         return head, False
-    return decoded.encode("latin-1", "replace"), marked
+    return decoded.lstrip("\ufeff").encode("latin-1", "replace"), marked
 
 
 def _is_text(text: bytes) -> bool:

@@ -290,10 +290,10 @@ def _build(
         name, link = _text(records.get(b"path") or name), _text(records.get(b"linkpath") or link)
         mtime = _seconds(records.get(b"mtime")) or mtime
         stored = records.get(b"size") or b"%d" % size
-        if stored.isdigit() and len(stored) < 19:
-            size = int(stored)
-        else:
+        if (number := _decimal(stored)) is None:
             bad = f"a size of {stored[:40]!r}: that of the header is taken"
+        size = size if number is None else number
+    offset, segments, real_size = at + BLOCK, None, None
     what = _KINDS.get(kind)
     if what is None:
         # POSIX: unknown types are read as files; capitals are the vendors', whose data is no file.
@@ -301,10 +301,11 @@ def _build(
     if kind == b"\0" and name.endswith(b"/"):  # how archives older than POSIX mark folders
         what, size = Kind.FOLDER, 0
     elif kind in _WITHOUT_DATA:
-        size = 0
+        # POSIX allows a hard link to have the file's bytes once more; older formats only repeat its size.
+        following = source.read_at(offset, BLOCK) if kind == b"1" and size and block[257:263] == b"ustar\0" else b""
+        real_size, size = 0, size if any(following) and parse_header(following) is None else 0
     if what is Kind.FOLDER:
         name = name.rstrip(b"/") or name[:1]
-    offset, segments, real_size = at + BLOCK, None, None
     if kind == b"S":
         segments, real_size, offset = _old_sparse_map(block, source, offset)
     elif pending is not None and any(key.startswith(_SPARSE) for key in records):
@@ -444,4 +445,4 @@ def _map_in_data(stored: bytes | bytearray) -> tuple[Segments, int]:
 
 
 def _decimal(digits: bytes | bytearray) -> int | None:
-    return int(digits) if digits.isdigit() and len(digits) < 19 else None
+    return int(digits[-18:]) if digits.isdigit() and not digits[:-18].strip(b"0") else None

@@ -15,7 +15,7 @@ from bookpipe.model.errors import ConfigError
 from bookpipe.sources import tar_headers
 from bookpipe.sources.tar_headers import BLOCK
 
-ShardKind = Literal["tar", "tar.gz", "tar.xz", "tar.zst", "folder"]
+ShardKind = Literal["tar", "tar.gz", "tar.xz", "tar.zst", "tar.bz2", "folder"]
 Look = tuple[int, int]  # size in bytes, modification time in ns
 
 
@@ -69,11 +69,13 @@ _OTHER_SUFFIXES = re.compile(
     tif|tiff|py|sh""",
     re.IGNORECASE | re.VERBOSE,
 )
-_NAME = re.compile(r"(.+?)\.(tar|tar\.gz|tgz|tar\.xz|tar\.zst)", re.IGNORECASE | re.DOTALL)
+_NAME = re.compile(r"(.+?)\.(tar|tar\.gz|tgz|tar\.xz|tar\.zst|tar\.bz2|tbz2?)", re.IGNORECASE | re.DOTALL)
 _KINDS: dict[str, ShardKind] = {"tar": "tar", "tar.zst": "tar.zst", "tar.gz": "tar.gz", "tgz": "tar.gz",
-                                "tar.xz": "tar.xz"}  # fmt: skip
-_RANKS = ["tar", "tar.zst", "tar.gz", "tar.xz", "folder"]
-MAGIC: dict[ShardKind, bytes] = {"tar.gz": b"\x1f\x8b", "tar.xz": b"\xfd7zXZ\0", "tar.zst": b"\x28\xb5\x2f\xfd"}
+                                "tar.xz": "tar.xz", "tar.bz2": "tar.bz2", "tbz2": "tar.bz2",
+                                "tbz": "tar.bz2"}  # fmt: skip
+_RANKS = ["tar", "tar.zst", "tar.gz", "tar.xz", "tar.bz2", "folder"]  # the quickest first
+MAGIC: dict[ShardKind, bytes] = {"tar.gz": b"\x1f\x8b", "tar.xz": b"\xfd7zXZ\0", "tar.zst": b"\x28\xb5\x2f\xfd",
+                                 "tar.bz2": b"BZh"}  # fmt: skip
 _SYSTEM_FOLDERS = {"lost+found", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "__MACOSX"}
 
 

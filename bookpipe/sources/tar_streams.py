@@ -1,5 +1,6 @@
 """The bytes of a tar shard by their offsets in the tar, whether it is packed or not."""
 
+import bz2
 import lzma
 import os
 import stat
@@ -98,8 +99,28 @@ class Plain:
         return Range(self.file, offset, size) if self.reaches(offset + size) else None
 
 
+class _Bzip2Error(Exception):
+    """Damage, for which bz2 raises OSError: that would be the disk's."""
+
+
+class _Bzip2Decompressor:
+    """bz2's, with an error of its own."""
+
+    def __init__(self) -> None:
+        self._wrapped = bz2.BZ2Decompressor()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._wrapped, name)
+
+    def decompress(self, data: bytes, most: int) -> bytes:
+        try:
+            return self._wrapped.decompress(data, most)
+        except OSError as error:
+            raise _Bzip2Error(str(error)) from error
+
+
 # igzip_lib's stub calls its exception class an instance.
-_DAMAGE: tuple[Any, ...] = (lzma.LZMAError, igzip_lib.error, zstandard.ZstdError)
+_DAMAGE: tuple[Any, ...] = (_Bzip2Error, lzma.LZMAError, igzip_lib.error, zstandard.ZstdError)
 
 
 class Unpacked:
@@ -218,11 +239,13 @@ def _unpack_to_damage(raw: BinaryIO, kind: ShardKind) -> Iterator[bytes]:
 
 
 def _unpack(raw: BinaryIO, kind: ShardKind, most: Callable[[], int]) -> Iterator[bytes]:
-    """The unpacked pieces of a gzip or xz file, all of its members or streams one after the other."""
+    """The unpacked pieces of a gzip, xz or bzip2 file, all of its members or streams one after the other."""
 
     def start() -> Any:
         if kind == "tar.gz":
             return igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+        if kind == "tar.bz2":
+            return _Bzip2Decompressor()
         return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
 
     unpacker, data = start(), b""

@@ -50,7 +50,43 @@ def test_every_spelling_of_a_code_or_name_finds_its_language(code: str, ours: st
     assert language.code == ours
 
 
-@pytest.mark.parametrize("code", ["", " ", "-", "(", ",", "xx", "qqq", "englisch?", "x-klingon", "1"])
+@pytest.mark.parametrize(
+    ("text", "ours"),
+    [
+        ("en, fr", "en"),  # names of other languages: En, Ko, Hu, Ga
+        ("ko,en", "ko"),
+        ("hu, en", "hu"),
+        ("GA , en", "ga"),
+        ("ru, en", "ru"),
+        ("ru; en", "ru"),
+        ("cs/sk", "cs"),
+        ("en (US)", "en"),
+        ("en_US, fr", "en"),
+        ("xx; en", "en"),
+        ("; en-GB (UK)", "en"),
+        ("English, French", "en"),
+        ("nothing/Czech", "cs"),
+        ("English, Old (ca. 450-1100)", "ang"),  # one name
+        ("Greek, Modern", "el"),
+    ],
+)
+def test_of_a_list_in_one_field_the_first_known_language_counts(text: str, ours: str) -> None:
+    language = find_language(text)
+    assert language is not None
+    assert language.code == ours
+
+
+@pytest.mark.parametrize(
+    ("text", "ours"),
+    [("iw", "he"), ("ji", "yi"), ("cz", "cs"), ("cz-CZ", "cs"), ("ua", "uk"), ("jp", "ja"), ("Русский", "ru")],
+)
+def test_former_codes_codes_of_countries_and_names_at_home_are_understood(text: str, ours: str) -> None:
+    language = find_language(text)
+    assert language is not None
+    assert language.code == ours
+
+
+@pytest.mark.parametrize("code", ["", " ", "-", "(", ",", "xx", "qqq", "englisch?", "x-klingon", "1", "n/a", "x, y"])
 def test_what_is_no_language_finds_nothing(code: str) -> None:
     assert find_language(code) is None
 
@@ -127,6 +163,7 @@ def test_a_language_is_found_by_code_synonym_or_name(codes: list[str], language:
         (None, ("und", "Undetermined")),
         ([" "], ("und", "Undetermined")),
         (["no language at all"], ("und", "Undetermined")),
+        (["de, en"], ("de", "German")),
         (["x"], ("und", "Undetermined")),
         (["qqx"], ("qqx", "qqx")),  # for private use
     ],

@@ -101,9 +101,11 @@ def test_a_whole_file_as_head_gives_the_same_as_its_first_bytes(extension: str) 
         (b"# Title\n\ntext", "text", "txt"),
         (b"Rar!\x1a\x07\0", "cbr", "cbr"),
         (b"Rar!\x1a\x07\x01\0", "rar", "rar"),
-        (b"Rar!\x1a\x07\x01\0", None, "rar"),
+        (b"Rar!\x1a\x07\x01\0", None, "cbr"),
+        (b"Rar!\x1a\x07\x01\0", "pdf", "cbr"),
         (b"7z\xbc\xaf\x27\x1c\0\4", "cb7", "cb7"),
-        (b"7z\xbc\xaf\x27\x1c\0\4", None, "7z"),
+        (b"7z\xbc\xaf\x27\x1c\0\4", "7z", "7z"),
+        (b"7z\xbc\xaf\x27\x1c\0\4", None, "cb7"),
         (b"stray words <b>then</b> markup", "htm", "htm"),
         (b"stray words <b>then</b> markup", None, "txt"),
     ],
@@ -198,6 +200,27 @@ def test_other_zips_are_known_by_the_names_of_their_members(data: bytes, kind: s
     assert kind_of(data) == kind
 
 
+@pytest.mark.parametrize("mark", [b"PK00", b"PK\x07\x08"])
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_zip_of_one_part_is_known_behind_its_mark(mark: bytes, counted: bool) -> None:
+    def marked(*members: tuple[str, bytes]) -> bytes:
+        """With offsets from the mark on, as they ought to be, or from behind it."""
+        buffer = io.BytesIO(mark if counted else b"")
+        buffer.seek(0, io.SEEK_END)
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in members:
+                archive.writestr(name, data)
+        return buffer.getvalue() if counted else mark + buffer.getvalue()
+
+    assert kind_of(mark + stored_first("mimetype", _EPUB)) == "epub"
+    assert kind_of(marked(_CONTAINER, ("mimetype", _EPUB))) == "epub"
+    assert kind_of(marked(("book.fb2", b"x"))) == "fbz"
+    assert kind_of(marked(("mimetype", _ODF + b"text"))) == ("odt" if counted else "zip")
+    assert kind_of(marked(("book.txt", b"x"))) == "zip"
+    assert kind_of(marked(("book.txt", b"x" * 9))[:-30]) == "zip"  # others follow
+    assert kind_of(mark + b"text") == ("txt" if mark == b"PK00" else None)
+
+
 def test_a_zip_with_too_many_members_is_just_a_zip() -> None:
     entry = struct.pack("<4s42x", b"PK\x01\x02")
     end = struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, 1, 1, 60_000 * len(entry), 0, 0)
@@ -220,6 +243,8 @@ def test_an_fb2_is_known_in_any_encoding(encoding: str) -> None:
         _FB2.encode(),
         ("\n\t " + _FB2).encode("cp1251"),
         codecs.BOM_UTF16_BE + _FB2.encode("utf-16-be"),
+        ("\ufeff\ufeff" + _FB2).encode(),
+        ("\ufeff\ufeff\ufeff\n" + _FB2).encode("utf-16-le"),
         _FB2.encode("utf-16-le"),
         _FB2.encode("utf-16-be"),
         _FB2.replace("<Fict", "<fb:Fict").encode(),

@@ -195,6 +195,22 @@ def test_a_size_means_nothing_for_types_without_data(kind: bytes) -> None:
     assert _problems(data) == []
 
 
+@pytest.mark.parametrize("extension", [b"", _entry("x", b"11 ctime=1\n", b"x")])
+def test_a_posix_hard_link_may_have_data_of_its_own(extension: bytes) -> None:
+    link = _changed(_header("l", 700, b"1", linkname="t"), 257, b"ustar\x0000")
+    data = _entry("t", b"x" * 700) + extension + link + b"A" * 700 + bytes(324) + _entry("b", b"y") + END
+    _, member, after = _members(data)
+    assert (member.kind, member.link, member.size, member.stored) == (Kind.HARD_LINK, b"t", 0, 700)
+    assert (after.name, after.size) == (b"b", 1)
+    assert _problems(data) == []
+    cut = len(data) - len(END) - 2 * BLOCK - 400
+    assert _problems(data[:cut]) == [(ProblemKind.TRUNCATED_MEMBER, member.header_offset, cut)]
+    without = _entry("t", b"x" * 700) + extension + link + _entry("b", b"y") + END
+    assert [m.name for m in _members(without)] == [b"t", b"l", b"b"]
+    assert _problems(without) == []
+    assert _problems(_entry("t", b"x" * 700) + link + END) == []
+
+
 def test_a_long_name_cut_behind_a_slash_is_still_that_of_a_file() -> None:
     name = f"{'f' * 99}/{'n' * 50}"
     info = tarfile.TarInfo(name)
@@ -291,6 +307,13 @@ def test_pax_records_win_over_the_header() -> None:
 def test_a_time_that_is_none_is_that_of_the_header(mtime: bytes) -> None:
     data = _entry("x", _records((b"mtime", mtime)), b"x") + _header("a", mtime=77) + END
     assert [m.mtime for m in _members(data)] == [77]
+
+
+@pytest.mark.parametrize("size", [b"700", b"0" * 40 + b"700", b"0" * 5000 + b"700"], ids=len)
+def test_a_size_record_may_have_zeros_before_it(size: bytes) -> None:
+    data = _entry("x", _records((b"size", size)), b"x") + _header("a", 0) + b"A" * 700 + bytes(324) + END
+    assert [(m.name, m.size, m.stored) for m in _members(data)] == [(b"a", 700, 700)]
+    assert _problems(data) == []
 
 
 def test_a_size_record_that_is_no_number_is_reported() -> None:

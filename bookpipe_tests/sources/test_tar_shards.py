@@ -1,5 +1,6 @@
 """Shards as they are found, and everything in them read in chunks: packed, plain, extracted, damaged."""
 
+import bz2
 import gc
 import gzip
 import io
@@ -32,8 +33,9 @@ PACKERS: dict[ShardKind, Callable[[bytes], bytes]] = {
     "tar.gz": gzip.compress,
     "tar.xz": lzma.compress,
     "tar.zst": zstandard.ZstdCompressor(write_checksum=True).compress,
+    "tar.bz2": bz2.compress,
 }
-PACKED: list[ShardKind] = ["tar.gz", "tar.xz", "tar.zst"]
+PACKED: list[ShardKind] = ["tar.gz", "tar.xz", "tar.zst", "tar.bz2"]
 FORMS: list[ShardKind] = ["tar", *PACKED, "folder"]
 NOW = 2_000_000_000.0
 SETTLED = Settled(now=NOW)
@@ -110,18 +112,21 @@ def _put(path: Path, data: bytes, mtime: float = NOW - 1000) -> None:
 def test_tars_and_folders_are_shards_and_nothing_else_is(tmp_path: Path) -> None:
     tar = _tar(("a", b"1"))
     for name, kind in [("plain.tar", "tar"), ("g.tar.gz", "tar.gz"), ("t.TGZ", "tar.gz"), ("x.tar.xz", "tar.xz"),
-                       ("z.tar.zst", "tar.zst"), ("16470000", "tar")]:  # fmt: skip
+                       ("z.tar.zst", "tar.zst"), ("16470000", "tar"), ("b.tar.bz2", "tar.bz2"),
+                       ("c.TBZ2", "tar.bz2"), ("d.tbz", "tar.bz2"), ("16480000", "tar.bz2")]:  # fmt: skip
         _put(tmp_path / name, PACKERS[kind](tar))  # type: ignore[index]
     for name in ["folder/book", "lost+found/x", "@eaDir/x", ".hidden/x"]:
         _put(tmp_path / name, b"x")
-    for name in [".hidden.tar", "notes.txt", "README", "x.tar.part", "y.tar.bz2", "tar"]:
+    for name in [".hidden.tar", "notes.txt", "README", "x.tar.part", "y.tar.lz4", "BZip", "tar"]:
         _put(tmp_path / name, b"some text")
     (tmp_path / "empty").mkdir()
     os.mkfifo(tmp_path / "pipe.tar")
     (tmp_path / "gone.tar").symlink_to(tmp_path / "nothing")
     found = [(s.key, s.path.name, s.kind) for s in find_shards(tmp_path, settled=SETTLED)]
     assert found == [
-        ("16470000", "16470000", "tar"), ("folder", "folder", "folder"), ("g", "g.tar.gz", "tar.gz"),
+        ("16470000", "16470000", "tar"), ("16480000", "16480000", "tar.bz2"), ("b", "b.tar.bz2", "tar.bz2"),
+        ("c", "c.TBZ2", "tar.bz2"), ("d", "d.tbz", "tar.bz2"), ("folder", "folder", "folder"),
+        ("g", "g.tar.gz", "tar.gz"),
         ("plain", "plain.tar", "tar"), ("t", "t.TGZ", "tar.gz"), ("x", "x.tar.xz", "tar.xz"),
         ("z", "z.tar.zst", "tar.zst"),
     ]  # fmt: skip

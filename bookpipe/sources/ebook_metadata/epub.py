@@ -3,6 +3,7 @@
 import posixpath
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice
@@ -28,11 +29,13 @@ from bookpipe.sources.ebook_metadata.hardened_xml import (
     text_of,
 )
 from bookpipe.sources.ebook_metadata.zip_members import ZipMembers
-from bookpipe.sources.zip_directory import ReadAt
+from bookpipe.sources.zip_directory import ReadAt, ZipEntry
 
 MAX_OPF = 4 << 20  # bytes, as are the others
 _MAX_CONTAINER = 1 << 20
 _MAX_ENCRYPTION = 4 << 20
+_MAX_ROOT_FILES = 8
+_PACKAGE_TYPE = "application/oebps-package+xml"
 
 # Both only scramble the first bytes of fonts: such a book is readable.
 _FONT_OBFUSCATION = frozenset((b"http://www.idpf.org/2008/embedding", b"http://ns.adobe.com/pdf/enc#RC"))
@@ -45,8 +48,7 @@ def read_epub(size: int, read_at: ReadAt) -> EbookMetadata:
     A book whose text is under DRM is `encrypted` and has its fields all the same: the OPF never is.
     """
     members = ZipMembers(size, read_at)
-    path, data = _package_document(members)
-    package = parse_xml(data)
+    path, package = _package_document(members)
     metadata = child(package, "metadata")
     fields = _collect(package if metadata is None else metadata, epub_3=_is_epub_3(package))
     series, series_index = fields.series()
@@ -62,29 +64,48 @@ def read_epub(size: int, read_at: ReadAt) -> EbookMetadata:
     )
 
 
-def _package_document(members: ZipMembers) -> tuple[str, bytes]:
-    """(its member name, its bytes): the one the container names, else the .opf highest up."""
-    entry = None
+def _package_document(members: ZipMembers) -> tuple[str, Element]:
+    """(its member name, its root): the one the container names, else the .opf highest up.
+
+    A container may name other forms of the book first, a PDF even. What has another root is taken when there is
+    nothing better.
+    """
+    others: list[tuple[str, Element]] = []
+    problem: UnreadableError | EncryptedError = UnreadableError("no package document (OPF)")
+    for entry in _candidates(members):
+        try:
+            root = parse_xml(members.read(entry, MAX_OPF))
+        except (UnreadableError, EncryptedError) as error:
+            problem = error
+            continue
+        others.append((entry.name.decode("utf-8", "replace"), root))
+        if local_name(root) == "package":
+            return others[-1]
+    if not others:
+        raise problem
+    return others[0]
+
+
+def _candidates(members: ZipMembers) -> Iterator[ZipEntry]:
     container = members.find("META-INF/container.xml")
     if container is not None:
         try:
-            for path in _root_files(members.read(container, _MAX_CONTAINER)):
-                entry = members.find(path)
-                if entry is not None:
-                    break
+            paths = _root_files(members.read(container, _MAX_CONTAINER))
         except (UnreadableError, EncryptedError):  # there is a second way
-            pass
-    if entry is None:
-        entry = members.first_ending(b".opf")
-    if entry is None:
-        raise UnreadableError("no package document (OPF)")
-    return entry.name.decode("utf-8", "replace"), members.read(entry, MAX_OPF)
+            paths = ()
+        yield from filter(None, map(members.find, paths))
+    entry = members.first_ending(b".opf")
+    if entry is not None:
+        yield entry
 
 
 @lru_cache(16)  # books made by the same program have the same container
 def _root_files(container: bytes) -> tuple[str, ...]:
-    files = (element for element in descendants(parse_xml(container)) if local_name(element) == "rootfile")
-    return tuple(_member_path("", path) for element in files if (path := element.get("full-path")))
+    """The first ones, those of the right type before others."""
+    elements = descendants(parse_xml(container))
+    files = [e for e in elements if local_name(e) == "rootfile" and e.get("full-path")]
+    files.sort(key=lambda file: file.get("media-type", "").strip().lower() != _PACKAGE_TYPE)
+    return tuple(_member_path("", file.get("full-path")) for file in files[:_MAX_ROOT_FILES])
 
 
 def _member_path(folder: str, reference: str) -> str:

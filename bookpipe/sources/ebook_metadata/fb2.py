@@ -4,7 +4,8 @@ import base64
 import binascii
 import re
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
 from bookpipe.sources.ebook_metadata.fields import (
     EbookMetadata,
@@ -15,6 +16,7 @@ from bookpipe.sources.ebook_metadata.fields import (
     split_tags,
 )
 from bookpipe.sources.ebook_metadata.hardened_xml import (
+    MAX_ELEMENTS,
     Element,
     attribute,
     child,
@@ -34,6 +36,7 @@ _END = re.compile(r"</(?:[\w.-]{1,40}:)?description\s{0,10}>")
 
 # The first of them that names anybody. Calibre's own order: who made the file is better than nobody.
 _AUTHOR_SECTIONS = ("title-info", "src-title-info", "document-info")
+_SECTIONS = frozenset((*_AUTHOR_SECTIONS, "publish-info", "custom-info"))
 
 ReadHead = Callable[[int], bytes]  # how many bytes -> the first ones, fewer when the file is shorter
 
@@ -41,11 +44,11 @@ ReadHead = Callable[[int], bytes]  # how many bytes -> the first ones, fewer whe
 def read_fb2(size: int, read_at: ReadAt) -> EbookMetadata:
     """Title, authors, language, genres (FB2's own codes), series and the id of the cover."""
     read_head = _head_reader(size, read_at)
-    sections = _elements(parse_broken_xml(_description(read_head)))
+    sections = _by_name(descendants(parse_broken_xml(_description(read_head))))
     if not sections["title-info"]:
         raise UnreadableError("no title-info")
     # Anywhere below title-info: a tag that is not closed in the annotation swallows what follows it.
-    parts = _elements(sections["title-info"][0])
+    parts = _by_name(_parts(sections["title-info"][0]))
     sequence = next((part for part in parts["sequence"] if (attribute(part, "name") or "").strip()), None)
     return found(
         title=text_of(next(iter(parts["book-title"]), None)),
@@ -59,7 +62,7 @@ def read_fb2(size: int, read_at: ReadAt) -> EbookMetadata:
 
 
 def _head_reader(size: int, read_at: ReadAt) -> ReadHead:
-    if read_at(0, 4) != b"PK\x03\x04":
+    if read_at(0, 2) != b"PK":
         return lambda limit: read_at(0, min(limit, size))
     members = ZipMembers(size, read_at)
     entry = members.first_ending(b".fb2")
@@ -83,16 +86,24 @@ def _description(read_head: ReadHead) -> str:
     return text
 
 
-def _elements(root: Element) -> dict[str, list[Element]]:
-    """The element and everything in it, by name."""
-    elements: dict[str, list[Element]] = defaultdict(list)
-    for element in descendants(root):
-        elements[local_name(element)].append(element)
-    return elements
+def _by_name(elements: Iterable[Element]) -> dict[str, list[Element]]:
+    named: dict[str, list[Element]] = defaultdict(list)
+    for element in islice(elements, MAX_ELEMENTS):
+        named[local_name(element)].append(element)
+    return named
+
+
+def _parts(section: Element) -> Iterator[Element]:
+    """What is in a section, in order, but not in a section that a tag without its end has put into this one."""
+    waiting = [section]
+    while waiting:
+        element = waiting.pop()
+        yield element
+        waiting += (part for part in reversed(element[:MAX_ELEMENTS]) if local_name(part) not in _SECTIONS)
 
 
 def _authors(sections: list[Element]) -> tuple[str, ...]:
-    authors = _elements(sections[0])["author"] if sections else []
+    authors = _by_name(_parts(sections[0]))["author"] if sections else []
     return tuple(people(*map(_name, authors)))
 
 

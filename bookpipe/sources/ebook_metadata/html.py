@@ -19,6 +19,9 @@ _HEADS = (4 << 10, MAX_HEAD)  # bytes that are tried: mostly the body begins wit
 
 _TITLE = re.compile(r"<title\b[^<>]*>([^<]*)", re.IGNORECASE)
 _BODY = re.compile("<body", re.IGNORECASE)
+_HIDDEN = re.compile(r"<!--|<(script)\b(?:[^<>]*[^<>/])?>", re.IGNORECASE)  # XHTML's <script/> hides nothing
+_END_OF_COMMENT = re.compile("-->")
+_END_OF_SCRIPT = re.compile(r"</script\b[^<>]*>", re.IGNORECASE)
 _META = re.compile(r"<meta\b([^<>]*)", re.IGNORECASE)
 _ROOT = re.compile(r"<html\b([^<>]*)", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"""([\w:.-]{1,40})\s{0,10}=\s{0,10}(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""")
@@ -79,7 +82,7 @@ def _head(size: int, read_at: ReadAt) -> str:
     """What stands before the body; the first 64 KB when no body begins there."""
     text = ""
     for limit in _HEADS:
-        text = _without_comments(decode_markup(read_at(0, min(size, limit))))
+        text = _without_comments_and_scripts(decode_markup(read_at(0, min(size, limit))))
         body = _BODY.search(text)
         if body:
             return text[: body.start()]
@@ -96,14 +99,13 @@ def _attributes(text: str) -> dict[str, str]:
     return attributes
 
 
-def _without_comments(text: str) -> str:
+def _without_comments_and_scripts(text: str) -> str:
     parts: list[str] = []
     at = 0
-    while True:
-        start = text.find("<!--", at)
-        end = text.find("-->", start + 4) if start >= 0 else -1
-        if end < 0:
-            parts.append(text[at:start] if start >= 0 else text[at:])
+    while start := _HIDDEN.search(text, at):
+        parts.append(text[at : start.start()])
+        end = (_END_OF_SCRIPT if start[1] else _END_OF_COMMENT).search(text, start.end())
+        if end is None:
             return "".join(parts)
-        parts.append(text[at:start])
-        at = end + 3
+        at = end.end()
+    return "".join([*parts, text[at:]])

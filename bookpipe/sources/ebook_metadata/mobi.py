@@ -12,7 +12,7 @@ from collections import defaultdict
 from functools import cache
 
 from bookpipe.sources.ebook_metadata.fields import EbookMetadata, UnreadableError, found, people, split_tags
-from bookpipe.sources.ebook_metadata.text_encodings import codec_of_code_page, decode_field
+from bookpipe.sources.ebook_metadata.text_encodings import codec_of_code_page, decode_field, decode_mislabelled
 from bookpipe.sources.zip_directory import ReadAt
 
 _MAX_RECORD = 1 << 20  # bytes of record 0 that are read
@@ -114,7 +114,7 @@ def _without_entities(text: str) -> str:
 def _database_name(head: bytes) -> str:
     name = head[:32].partition(b"\0")[0]
     # Makers put a _ for a blank or for what cp1252 lacks.
-    return decode_field(name, "cp1252").replace("_", " ")
+    return (decode_mislabelled(name) or decode_field(name, "cp1252")).replace("_", " ")
 
 
 def _cover_record(offsets: list[bytes] | None, first_image: int, count: int) -> int | None:

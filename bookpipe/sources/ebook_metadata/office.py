@@ -1,5 +1,8 @@
 """Zipped office documents: Office Open XML text (docx) and OpenDocument text (odt)."""
 
+import posixpath
+from urllib.parse import unquote
+
 from bookpipe.sources.ebook_metadata.fields import (
     EbookMetadata,
     EncryptedError,
@@ -19,7 +22,7 @@ from bookpipe.sources.ebook_metadata.hardened_xml import (
 )
 from bookpipe.sources.ebook_metadata.text_encodings import decode_markup
 from bookpipe.sources.ebook_metadata.zip_members import ZipMembers
-from bookpipe.sources.zip_directory import ReadAt
+from bookpipe.sources.zip_directory import ReadAt, ZipEntry
 
 MAX_PART = 4 << 20  # bytes
 _STYLES_HEAD = 64 << 10  # bytes: the defaults are the first thing in it
@@ -32,7 +35,7 @@ def read_docx(size: int, read_at: ReadAt) -> EbookMetadata:
     Word writes no language there: then it is the one of the default style.
     """
     members = ZipMembers(size, read_at)
-    entry = members.find("docProps/core.xml")
+    entry = _core_properties(members)
     if entry is None:
         return found()
     core = parse_xml(members.read(entry, MAX_PART))
@@ -46,6 +49,21 @@ def read_docx(size: int, read_at: ReadAt) -> EbookMetadata:
         tags=split_tags(*map(text_of, children(core, "keywords"))),
         cover="docProps/thumbnail.jpeg" if members.get("docProps/thumbnail.jpeg") else None,
     )
+
+
+def _core_properties(members: ZipMembers) -> ZipEntry | None:
+    """The part the package's relationships name (ECMA-376-2, 10.1); without one, that of Word's own name."""
+    entry = members.find("_rels/.rels")
+    try:
+        relations = None if entry is None else parse_xml(members.read(entry, MAX_PART))
+    except (UnreadableError, EncryptedError):  # there is a second way
+        relations = None
+    for relation in () if relations is None else children(relations, "relationship"):
+        if (attribute(relation, "Type") or "").endswith("/metadata/core-properties"):
+            target = posixpath.normpath("/" + unquote(attribute(relation, "Target") or "")).lstrip("/")
+            if part := members.find(target):
+                return part
+    return members.find("docProps/core.xml")
 
 
 def _default_language(members: ZipMembers) -> str | None:

@@ -15,7 +15,16 @@ import time
 from typing import Any
 
 from bookpipe.model.errors import TerminalError, TransientError
-from bookpipe.sources.ebook_metadata.fields import EbookMetadata, found, people, people_in_list, refused, split_tags
+from bookpipe.sources.ebook_metadata.fields import (
+    MAX_TITLE,
+    EbookMetadata,
+    clean_text,
+    found,
+    people,
+    people_in_list,
+    refused,
+    split_tags,
+)
 from bookpipe.sources.ebook_metadata.pdf_worker import (
     ANSWER,
     BLOCK,
@@ -28,6 +37,7 @@ from bookpipe.sources.ebook_metadata.pdf_worker import (
     receive,
     seconds_until,
 )
+from bookpipe.sources.ebook_metadata.text_encodings import decode_mislabelled
 from bookpipe.sources.zip_directory import ReadAt
 
 TIME_LIMIT_S = 10.0
@@ -211,12 +221,38 @@ def _metadata(answer: dict[str, str]) -> EbookMetadata:
         return refused("encrypted", f"the PDF needs a password or key: {answer['encrypted']}")
     if "error" in answer:
         return refused("unreadable", answer["error"])
+    title, author, keywords = (_info_text(answer.get(key, "")) for key in ("Title", "Author", "Keywords"))
     creators = answer.get("dc:creator", "").split("\n")  # one person each
     return found(
-        title=answer.get("Title") or answer.get("dc:title"),
-        authors=people_in_list(answer.get("Author"), joined_by_words=True)
-        if answer.get("Author")
-        else people(*creators, joined_by_words=True),
+        title=title or answer.get("dc:title"),
+        authors=people_in_list(author, joined_by_words=True) if author else people(*creators, joined_by_words=True),
         languages=[answer.get("Lang")] if answer.get("Lang") else answer.get("dc:language", "").split("\n"),
-        tags=split_tags(answer.get("Keywords"), answer.get("dc:subject")),
+        tags=split_tags(keywords, answer.get("dc:subject")),
     )
+
+
+# PDFDocEncoding (ISO 32000-1, D.2) where it is not Latin-1. Three codes have no character: PDFium gives NUL for them.
+_PDF_DOC = {
+    **dict(zip("•†‡…—–ƒ⁄‹›−‰„“”‘’‚™ﬁﬂŁŒŠŸŽıłœšž", range(0x80, 0x9F), strict=True)),
+    "€": 0xA0,
+}  # fmt: skip
+# The lead bytes of UTF-8 behind which NUL was 9F, as in the Russian П, ğ and ş, and not AD, as in í and 中.
+_BEFORE_9F = b"\xc4\xc5\xd0"
+
+
+def _info_text(text: str) -> str:
+    """An Info entry as it was meant, '' for one that says nothing.
+
+    It ought to be in PDFDocEncoding or UTF-16; writers put UTF-8 and windows-1251 there.
+    """
+    if not clean_text(text, MAX_TITLE):
+        return ""
+    if text.isascii():
+        return text
+    data = bytearray()
+    for character in text:
+        code = _PDF_DOC.get(character, ord(character))
+        if code > 0xFF:
+            return text
+        data.append((0x9F if data[-1:] in _BEFORE_9F else 0xAD) if character == "\0" and data else code)
+    return decode_mislabelled(bytes(data)) or text

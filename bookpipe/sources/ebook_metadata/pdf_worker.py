@@ -18,6 +18,7 @@ import struct
 import time
 from typing import Any
 
+from bookpipe.sources.ebook_metadata.fields import MAX_TITLE, clean_text
 from bookpipe.sources.ebook_metadata.pdf_xmp import read_xmp
 
 BLOCK = 64 << 10  # bytes
@@ -128,7 +129,8 @@ def _read(pdfium: Any, file: _RemoteFile) -> dict[str, str]:
         entries = {key: document.get_metadata_value(key)[:_MAX_TEXT] for key in _KEYS}
         entries["Lang"] = _language(pdfium.raw, document)
         # Of an encrypted file the stream may be, too: only PDFium could read it, and it does not.
-        if not (entries["Title"] or entries["Author"]) and pdfium.raw.FPDF_GetSecurityHandlerRevision(document) < 0:
+        says = any(clean_text(entries[key], MAX_TITLE) for key in ("Title", "Author"))
+        if not says and pdfium.raw.FPDF_GetSecurityHandlerRevision(document) < 0:
             entries |= {name: text[:_MAX_TEXT] for name, text in read_xmp(file).items()}
         return entries
     finally:

@@ -90,6 +90,38 @@ def test_a_docx_without_a_language_has_that_of_its_default_style(
     assert (found.title, found.languages) == ("T", languages)
 
 
+_CORE_TYPE = "http://schemas.openxmlformats.org/package/2006/relationships/metadata/core-properties"
+
+
+@pytest.mark.parametrize(
+    "target", ["package/services/a b.psmdcp", "/package/services/a%20b.psmdcp", "./docProps/x.xml"]
+)
+@pytest.mark.parametrize("strict", [False, True])
+def test_the_core_properties_of_a_docx_are_where_its_relationships_say(target: str, strict: bool) -> None:
+    kind = (
+        _CORE_TYPE.replace("schemas.openxmlformats.org/package/2006", "purl.oclc.org/ooxml") if strict else _CORE_TYPE
+    )
+    relations = (
+        '<Relationships xmlns="http://schemas.openxmlformats.org/package/2006/relationships">'
+        '<Relationship Type="http://x/officeDocument" Target="word/document.xml"/>'
+        f'<Relationship Target="{target}" Type="{kind}"/></Relationships>'
+    )
+    member = target.replace("%20", " ").lstrip("./")
+    core = f"<c xmlns:dc='http://purl.org/dc/elements/1.1/'><dc:title>{member}</dc:title></c>"
+    more = (("_rels/.rels", relations), (member, core))
+    data = without_member(docx("<dc:title>the usual one</dc:title>"), "_rels/.rels", more=more)
+    assert read("docx", data).title == member
+    assert read("docx", without_member(data, "docProps/core.xml")).title == member
+
+
+@pytest.mark.parametrize(
+    "relations", ["no XML", "", "<Relationships/>", f"<r><Relationship Type='{_CORE_TYPE}' Target='gone.xml'/></r>"]
+)
+def test_without_a_relationship_the_core_properties_are_where_word_writes_them(relations: str) -> None:
+    data = without_member(docx("<dc:title>T</dc:title>"), "_rels/.rels", more=(("_rels/.rels", relations),))
+    assert read("docx", data).title == "T"
+
+
 def test_a_docx_without_core_properties_is_silent() -> None:
     assert read("docx", without_member(make_docx(BOOK), "docProps/core.xml")) == EbookMetadata()
 
@@ -326,6 +358,13 @@ def test_a_long_rtf_info_is_read_to_its_end() -> None:
         ("<title>Of the page</title><meta name=title content='From meta'>", "From meta"),
         ("<title>Of the page</title><meta name=DC.Title content=' '>", "Of the page"),
         ("<body><title>in the body</title>", None),
+        ("<script>write('<body>')</script><title>T</title>", "T"),
+        ("<SCRIPT type=x>'<body>' < 5</SCRIPT ><title>T</title><body><title>in the body</title>", "T"),
+        (f"<script>'<body>'{' ' * 5000}</script><title>T</title>", "T"),
+        ("<script><!-- '<body>' //--></script><title>T</title>", "T"),
+        ("<script>'<title>of the script</title>'</script><title>T</title>", "T"),
+        ("<script src='x'/><title>T</title><script src='y'></script>", "T"),
+        ("<scripture><title>T</title>", "T"),
         ("<title>no end", "no end"),
         ("<p>nothing</p>", None),
     ],
@@ -402,6 +441,43 @@ def test_html_languages(text: str, languages: tuple[str, ...]) -> None:
 )  # fmt: skip
 def test_html_in_any_encoding(data: bytes, title: str) -> None:
     assert read("html", data).title == title
+
+
+@pytest.mark.parametrize(
+    ("label", "codec", "title"),
+    [
+        ("iso-8859-1", "cp1252", "Don’t – “stop”"),
+        ("Latin1", "cp1252", "Don’t – “stop”"),
+        ("us-ascii", "cp1252", "Don’t – “stop”"),
+        ("us-ascii", "cp1251", "Война и мир"),
+        ("gb2312", "gbk", "红楼夢镕"),
+        ("GBK", "gb18030", "红楼夢镕㐀"),
+        ("x-gbk", "gbk", "红楼夢镕"),
+        ("big5", "big5hkscs", "粵語嘅"),
+        ("Shift_JIS", "cp932", "①髙"),
+        ("x-sjis", "cp932", "雪国①"),
+        ("windows-31J", "cp932", "雪国①"),
+        ("euc-jp", "euc_jis_2004", "雪国①"),
+        ("iso-2022-jp", "iso-2022-jp", "雪国"),
+        ("euc-kr", "cp949", "똠방각하"),
+        ("ks_c_5601-1987", "cp949", "똠방각하"),
+        ("iso-8859-9", "cp1254", "“Şeker”"),
+        ("windows-874", "cp874", "สวัสดี"),
+        ("TIS-620", "cp874", "“สวัสดี”"),
+        ("iso-8859-8-i", "iso8859-8", "שלום"),
+        ("cp-866", "cp866", "Война и мир"),
+        ("x-mac-cyrillic", "mac-cyrillic", "Война и мир"),
+        ("x-cp1250", "cp1250", "Příliš žluťoučký"),
+    ],
+)
+def test_declared_encodings_are_what_browsers_take_them_for(label: str, codec: str, title: str) -> None:
+    assert read("html", f"<meta charset={label}><title>{title}</title>".encode(codec)).title == title
+
+
+@pytest.mark.parametrize("label", ["gb2312", "gbk", "big5", "shift_jis", "euc-jp", "euc-kr", "iso-2022-jp"])
+@pytest.mark.parametrize("title", ["红楼梦", "雪国", "Žluťoučký kůň", "plain"])
+def test_utf_8_is_seen_through_a_declared_east_asian_encoding(label: str, title: str) -> None:
+    assert read("html", f"<meta charset={label}><title>{title}</title>".encode()).title == title
 
 
 def test_html_is_read_up_to_64_kilobytes() -> None:

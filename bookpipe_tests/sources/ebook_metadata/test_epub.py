@@ -83,6 +83,36 @@ def test_of_several_package_documents_the_one_highest_up_is_read() -> None:
     assert read("epub", zip_of(("a/b.opf", opf("<dc:title>Wrong</dc:title>")), ("z.opf", opf(TITLE)))).title == "T"
 
 
+_PDF_TYPE, _OPF_TYPE = "application/pdf", "application/oebps-package+xml"
+
+
+@pytest.mark.parametrize(
+    ("files", "title"),
+    [
+        ([("a.pdf", _PDF_TYPE), ("t.opf", _OPF_TYPE)], "T"),
+        ([("a.pdf", ""), ("t.opf", "")], "T"),
+        ([("other.xml", ""), ("t.opf", "")], "T"),
+        ([("u.opf", ""), ("t.opf", _OPF_TYPE)], "T"),
+        ([("t.opf", _OPF_TYPE), ("u.opf", _OPF_TYPE)], "T"),
+        ([("u.opf", _OPF_TYPE), ("t.opf", _OPF_TYPE)], "U"),
+        ([("a.pdf", _OPF_TYPE), ("t.opf", "text/xml")], "T"),
+        ([("gone.opf", _OPF_TYPE), ("t.opf", "")], "T"),
+        ([("a.pdf", _PDF_TYPE)], "T"),  # the .opf highest up
+        ([("a.pdf", _PDF_TYPE)] * 1000, "T"),
+    ],
+)
+def test_the_root_file_that_is_a_package_document_is_read(files: list[tuple[str, str]], title: str) -> None:
+    named = "".join(f'<rootfile full-path="{path}" media-type="{kind}"/>' for path, kind in files)
+    data = zip_of(
+        ("META-INF/container.xml", f"<container><rootfiles>{named}</rootfiles></container>"),
+        ("a.pdf", b"%PDF-1.4\n1 0 obj"),
+        ("other.xml", "<book><title>Other</title></book>"),
+        ("t.opf", opf(TITLE)),
+        ("u.opf", opf("<dc:title>U</dc:title>")),
+    )
+    assert read("epub", data).title == title
+
+
 def test_an_epub_without_a_package_document_is_unreadable() -> None:
     found = read("epub", zip_of(container("content.opf"), ("text.html", "x")))
     assert (found.status, found.detail) == ("unreadable", "no package document (OPF)")

@@ -2,6 +2,8 @@
 
 import base64
 import codecs
+import io
+import zipfile
 
 import pytest
 
@@ -43,6 +45,8 @@ def test_every_encoding_is_read(encoding: str, zipped: bool) -> None:
         fb2(TITLE).encode("utf-16-be"),
         codecs.BOM_UTF16_BE + fb2(TITLE).encode("utf-16-be"),
         codecs.BOM_UTF8 + fb2(TITLE).encode(),
+        ("\ufeff\ufeff" + fb2(TITLE, '<?xml version="1.0" encoding="UTF-8"?>')).encode(),
+        ("\ufeff\ufeff" + fb2(TITLE, '<?xml version="1.0" encoding="UTF-8"?>')).encode("utf-16-le"),
         fb2(TITLE, '<?xml version="1.0" encoding="UTF-8"?>').encode("cp1251"),
         fb2(TITLE, '<?xml version="1.0" encoding="windows-1251"?>').encode(),
         fb2(TITLE, '<?xml version="1.0" encoding="utf-16"?>').encode(),
@@ -51,8 +55,8 @@ def test_every_encoding_is_read(encoding: str, zipped: bool) -> None:
         fb2(TITLE, "<?xml version='1.0' encoding='hex'?>").encode("cp1251"),
         ("\n\n  " + fb2(TITLE)).encode("cp1251"),
     ],
-    ids=["utf-8", "1251", "16le", "16be", "16be mark", "8 mark", "1251 says utf-8", "utf-8 says 1251",
-         "utf-8 says utf-16", "no such codec", "punycode", "hex", "blanks first"],
+    ids=["utf-8", "1251", "16le", "16be", "16be mark", "8 mark", "two 8 marks", "two 16 marks",
+         "1251 says utf-8", "utf-8 says 1251", "utf-8 says utf-16", "no such codec", "punycode", "hex", "blanks first"],
 )  # fmt: skip
 def test_declarations_that_are_missing_or_lie_are_seen_through(data: bytes) -> None:
     assert read("fb2", data).title == "Война и мир, сочинение графа"
@@ -148,6 +152,28 @@ def test_broken_files_give_what_they_can(data: bytes, title: str) -> None:
     assert read("fb2", data).title == title
 
 
+@pytest.mark.parametrize(
+    "damage", ["<p>x<br>y</p>", "<p>never closed", "<p><emphasis>x</p>", "<p>a</strong><i><b></p>"]
+)
+def test_tags_that_are_not_closed_do_not_mix_the_sections(damage: str) -> None:
+    def person(name: str) -> str:
+        return f"<author><nickname>{name}</nickname></author>"
+
+    def text(author: str) -> str:
+        return (
+            f"<FictionBook><description><title-info>{author}<book-title>T</book-title>"
+            f"<annotation>{damage}</annotation><lang>ru</lang></title-info>"
+            f"<src-title-info><genre>src</genre>{person('Src')}<lang>en</lang><sequence name='Src'/></src-title-info>"
+            f"<document-info>{person('Scanner')}</document-info><publish-info><sequence name='Library'/></publish-info>"
+            "</description><body/></FictionBook>"
+        )
+
+    found = read("fb2", text(person("A")).encode())
+    assert (found.title, found.authors, found.languages) == ("T", ("A",), ("ru",))
+    assert (found.series, found.tags) == (None, ())
+    assert read("fb2", text("").encode()).authors == ("Src",)
+
+
 def test_an_end_beyond_the_first_megabyte_is_not_waited_for() -> None:
     data = fb2(f"<book-title>T</book-title><annotation><p>{'x' * 3_000_000}</p></annotation>").encode()
     source = CountingSource(data)
@@ -178,6 +204,14 @@ def test_a_cover_that_is_not_there_is_none() -> None:
     data = fb2(TITLE + '<coverpage><image l:href="#x"/></coverpage>', rest='<binary id="x">\xe9 no base64</binary>')
     assert read_cover("fb2", "x", len(data), CountingSource(data.encode()).read_at) is None
     assert read_cover("fb2", "missing", len(data), CountingSource(data.encode()).read_at) is None
+
+
+def test_a_zip_of_one_part_is_read_behind_its_mark() -> None:
+    buffer = io.BytesIO(b"PK00")
+    buffer.seek(0, io.SEEK_END)
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a.fb2", fb2(TITLE))
+    assert read("fbz", buffer.getvalue()).title == "Война и мир, сочинение графа"
 
 
 def test_a_zip_without_an_fb2_is_unreadable() -> None:

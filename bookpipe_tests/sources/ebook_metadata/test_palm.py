@@ -210,7 +210,18 @@ def test_a_record_that_is_no_image_is_no_cover() -> None:
 
 @pytest.mark.parametrize(
     ("name", "title"),
-    [(b"War_and_Peace", "War and Peace"), ("Müller".encode("cp1252"), "Müller"), (b"x" * 40, "x" * 31), (b"", None)],
+    [
+        (b"War_and_Peace", "War and Peace"),
+        ("Müller".encode("cp1252"), "Müller"),
+        ("Les Misérables".encode("cp1252"), "Les Misérables"),
+        ("Café".encode("cp1252"), "Café"),
+        (b"x" * 40, "x" * 31),
+        (b"", None),
+        ("Мастер_и_Маргарита".encode("cp1251"), "Мастер и Маргарита"),
+        ("«ВОЙНА И МИР»".encode("cp1251"), "«ВОЙНА И МИР»"),
+        ("Žluťoučký kůň".encode(), "Žluťoučký kůň"),
+        ("Мастер и Маргарита".encode(), "Мастер и Маргари"),  # 31 bytes end in the middle of a letter
+    ],
 )
 def test_the_title_of_a_pdb_is_its_name(name: bytes, title: str | None) -> None:
     assert read("pdb", palm_database(name, b"TEXtREAd", [b"header", b"text"])).title == title

@@ -64,6 +64,65 @@ def test_the_title_is_that_of_the_info_dictionary(pdf: PdfReader, info: bytes, t
     assert (found.title, found.status) == (title, "ok" if title else "none")
 
 
+@pytest.mark.parametrize("codec", ["utf-8", "cp1251"])
+@pytest.mark.parametrize(
+    "title",
+    [
+        "Мастер и Маргарита",
+        "Преступление и наказание",  # whose first letter has a byte that PDFDocEncoding has not
+        "МАСТЕР И МАРГАРИТА",
+        "«Война и мир» — том 1, 1869 (PDF)",
+        "Введение в C++ — 2-е издание",
+    ],
+)
+def test_an_info_in_another_encoding_is_seen_through(pdf: PdfReader, title: str, codec: str) -> None:
+    escaped = title.replace("(", "\\(").replace(")", "\\)").encode(codec)
+    info = b"/Title (%b) /Author (%b) /Keywords (%b)" % (escaped, "Лев Толстой".encode(codec), "роман".encode(codec))
+    found = read("pdf", pdf_with(info), pdf)
+    assert (found.title, found.authors, found.tags) == (title, ("Лев Толстой",), ("роман",))
+
+
+@pytest.mark.parametrize(
+    "title", ["Žluťoučký kůň", "中国", "Çılgın Türkün Düğünü, Başlangıç", "Così è (se vi pare)…", "Ελένη", "El país"]
+)
+def test_an_info_in_utf_8_without_its_mark_is_read(pdf: PdfReader, title: str) -> None:
+    escaped = title.replace("(", "\\(").replace(")", "\\)").encode()
+    assert read("pdf", pdf_with(b"/Title (%b)" % escaped), pdf).title == title
+
+
+PDF_DOC = dict(zip("•†‡…—–ƒ⁄‹›−‰„“”‘’‚™ﬁﬂŁŒŠŸŽıłœšž", range(0x80, 0x9F), strict=True)) | {"€": 0xA0}
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "Les Misérables",
+        "À la recherche du temps perdu",
+        "L’ÉTÉ – ÉTÉ À LA MER",
+        "CAFÉ’S",
+        "CAFÉ™",
+        "LIBERTÉ–ÉGALITÉ–FRATERNITÉ…",
+        "“Größe” – Äußerungen über Öl",
+        "Übungsbücher für Schüler",
+        "Žižka: šílený lid",
+        "Dítě a žlutý kůň",
+        "Příští stanice: Náměstí Míru",
+        "Años de soledad: ¿cuántos?",
+        "São Paulo, coração",
+        "Blåbærsyltetøy på Ærø",
+        "Þórarinn Eldjárn: Ofsögum sagt",
+        "Łódź, ćma",
+        "100 € für 5 ‰",
+    ],
+)
+def test_titles_in_latin_letters_stay_as_they_are(pdf: PdfReader, title: str) -> None:
+    codes = [PDF_DOC.get(character, ord(character)) for character in title]
+    if max(codes) <= 0xFF:
+        assert read("pdf", pdf_with(b"/Title (%b)" % bytes(codes)), pdf).title == title
+    wide = b"\xfe\xff" + title.encode("utf-16-be")
+    assert read("pdf", pdf_with(b"/Title <%b>" % wide.hex().encode()), pdf).title == title
+
+
 @pytest.mark.parametrize(
     ("author", "authors"),
     [
@@ -160,6 +219,7 @@ def pdf_1_5(packet: bytes, predictor: int = 0) -> bytes:
     [
         pdf_with_xmp(b"/Producer (P)", xmp_stream(PACKET)),
         pdf_with_xmp(b"/Title () /Author ()", xmp_stream(PACKET, True)),
+        pdf_with_xmp(b"/Title ( ) /Author <FEFF0020000A> /Keywords ( )", xmp_stream(PACKET)),
         pdf_with_xmp(b"", xmp_stream(PACKET, length=b"9 0 R")),
         b"HTTP/1.1 200 OK\r\n\r\n" + pdf_with_xmp(b"", xmp_stream(PACKET, True)),
         pdf_1_5(PACKET),
@@ -167,7 +227,7 @@ def pdf_1_5(packet: bytes, predictor: int = 0) -> bytes:
         pdf_with_xmp(b"", xmp_stream(PACKET.replace(b"</rdf:Description>", b""))),
         pdf_with_xmp(b"", xmp_stream(PACKET.decode().encode("utf-16"))),
     ],
-    ids=["plain", "packed", "lost length", "junk before", "1.5", "predictor", "broken XML", "UTF-16"],
+    ids=["plain", "packed", "blanks", "lost length", "junk before", "1.5", "predictor", "broken XML", "UTF-16"],
 )
 def test_the_xmp_of_the_catalog_stands_in_for_an_empty_info(pdf: PdfReader, data: bytes) -> None:
     assert read("pdf", data, pdf) == OF_XMP
