@@ -16,11 +16,13 @@ from bookpipe.sources.audio import walk_audio
 from bookpipe.sources.calibre import CalibreLibrary
 from bookpipe.sources.calibre_health import examine_library
 from bookpipe.sources.scrobbles import find_exports
+from bookpipe.sources.tar_shards import Settled, find_others, find_shards
 from bookpipe.targets.koito.health import examine as examine_koito
 from bookpipe.targets.music_archive.health import examine as examine_archive
 from bookpipe.targets.mybookshelf2.health import examine
 
 LOCK_TIMEOUT_S = 3.0  # a person is waiting; a load waits longer
+MAX_OTHERS = 10  # files that are no shards, by name
 
 _LIBRARY = "BOOKPIPE_CALIBRE_LIBRARY"
 _URL = "BOOKPIPE_MYBOOKSHELF2_URL"
@@ -37,6 +39,7 @@ def diagnose(settings: Settings) -> list[Finding]:
     return [
         _state(settings),
         *source,
+        *_shards(settings),
         *_mybookshelf2(settings, library),
         *_scrobbles(settings),
         *_koito(settings),
@@ -62,6 +65,38 @@ def _state(settings: Settings) -> Finding:
                 f"{'DAGSTER_HOME' if folder == settings.home else 'BOOKPIPE_STATE_URL'} to another place.",
             )  # fmt: skip
     return Finding("bookpipe: state", True, f"can be kept in {settings.state_path}")
+
+
+def _shards(settings: Settings) -> list[Finding]:
+    name = "BOOKPIPE_TAR_DIR"
+    if settings.tar_dir is None:
+        return [Finding("Shards", None, f"not configured: {name} is not set", _to_set(name))]
+    try:
+        shards = find_shards(settings.tar_dir, settled=Settled(min_age_s=0))
+        written = {shard.key for shard in shards} - {s.key for s in find_shards(settings.tar_dir, settled=Settled())}
+        others = find_others(settings.tar_dir)
+    except BookpipeError as error:
+        return [failure("Shards: folder", error)]
+    size = sum(shard.path.stat().st_size for shard in shards if shard.kind != "folder" and shard.path.exists()) / 1e9
+    findings = [Finding("Shards: folder", bool(shards), f"{len(shards)}, {size:,.1f} GB in tars" if shards else "none",
+                        "" if shards else f"Put tars of ebooks into {settings.tar_dir}.")]  # fmt: skip
+    findings += [
+        Finding(f"Shards: {shard.path.name}", False, "cannot be read", "Give this user the right to read it.")
+        for shard in shards if not os.access(shard.path, os.R_OK)
+    ]  # fmt: skip
+    findings += [
+        Finding(f"Shards: {key}", None, "is still being written", "It is found a minute after its last change.")
+        for key in sorted(written)
+    ]
+    findings += [
+        Finding(
+            f"Shards: {path.name}", None, "passed over", "It is no tar, and none packed by gzip, xz, zstd or bzip2."
+        )
+        for path in others[:MAX_OTHERS]
+    ]
+    if len(others) > MAX_OTHERS:
+        findings.append(Finding("Shards: others", None, f"{len(others) - MAX_OTHERS} more files are passed over"))
+    return findings
 
 
 def _mybookshelf2(settings: Settings, library: CalibreLibrary | None) -> list[Finding]:

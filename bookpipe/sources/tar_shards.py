@@ -116,6 +116,17 @@ def find_shards(directory: Path, *, settled: Settled) -> list[Shard]:
     return shards
 
 
+def find_others(directory: Path) -> list[Path]:
+    """What in `directory` is no shard, hidden files, empty folders and those of the system apart. ConfigError when it
+    cannot be listed."""
+    others = []
+    for entry in _list(directory):
+        with suppress(OSError):
+            if not entry.name.startswith(".") and entry.is_file() and _form(entry) is None:
+                others.append(Path(entry.path))
+    return others
+
+
 def _seen(forms: list[_Form]) -> Look | None:
     tars = [form.seen for form in forms if form.kind != "folder"]
     return (sum(size for size, _ in tars), max(mtime for _, mtime in tars)) if tars else None
@@ -123,18 +134,21 @@ def _seen(forms: list[_Form]) -> Look | None:
 
 def _find_forms(directory: Path) -> dict[str, list[_Form]]:
     forms: dict[str, list[_Form]] = {}
-    try:
-        entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
-    except OSError as error:
-        raise ConfigError(
-            f"The folder of tar shards {directory} cannot be listed: {error.strerror}. Check BOOKPIPE_TAR_DIR."
-        ) from error
-    for entry in entries:
+    for entry in _list(directory):
         with suppress(OSError):  # gone meanwhile
             found = _form(entry)
             if found is not None:
                 forms.setdefault(shard_key(found[0]), []).append(found[1])
     return _with_own_keys(forms)
+
+
+def _list(directory: Path) -> list["os.DirEntry[str]"]:
+    try:
+        return sorted(os.scandir(directory), key=lambda entry: entry.name)
+    except OSError as error:
+        raise ConfigError(
+            f"The folder of tar shards {directory} cannot be listed: {error.strerror}. Check BOOKPIPE_TAR_DIR."
+        ) from error
 
 
 def _with_own_keys(forms: dict[str, list[_Form]]) -> dict[str, list[_Form]]:

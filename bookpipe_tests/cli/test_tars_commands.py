@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bookpipe.demo.tar_shards import DemoShards, make_demo_shards
-from bookpipe_tests.cli.conftest import Run, snapshot
+from bookpipe_tests.cli.conftest import Invoke, Run, snapshot
 from bookpipe_tests.defs.conftest import Setup
 
 
@@ -80,3 +80,23 @@ def test_undo_takes_back_what_a_shard_made(setup: Setup, shards: DemoShards, run
     run_command("bookpipe", "undo", key, "--pipeline", "tars")
     assert setup.count("ebook") == setup.count("source") == setup.count("author") == 0
     assert not list((setup.data / "books").iterdir())
+
+
+def test_doctor_tells_the_shards_and_what_is_none(shards: DemoShards, bookpipe: Invoke, tmp_path: Path) -> None:
+    folder = tmp_path / "shards"
+    (folder / "7.tar.lz4").write_bytes(b"\x04\x22\x4d\x18" + bytes(600))
+    (folder / "notes.txt").write_text("Remember the milk.")
+    before = snapshot(folder)
+    lines = bookpipe("doctor").stdout.splitlines()
+    assert [line.split()[0] for line in lines if "Shards: folder" in line and "3, " in line] == ["OK"]
+    passed_over = {line.split()[2] for line in lines if "Shards: " in line and "passed over" in line}
+    assert passed_over == {"7.tar.lz4", "notes.txt"}
+    assert snapshot(folder) == before
+
+    for entry in list(folder.iterdir()):
+        entry.rename(tmp_path / entry.name)
+    assert "FAIL" in next(line for line in bookpipe("doctor", code=1).stdout.splitlines() if "Shards: folder" in line)
+    first = next(path for path in tmp_path.iterdir() if path.name in shards.keys)
+    (folder / first.name).write_bytes(first.read_bytes())
+    lines = bookpipe("doctor").stdout.splitlines()
+    assert any(f"Shards: {first.name}" in line and "is still being written" in line for line in lines)

@@ -1,5 +1,6 @@
 """Small tars to load, and what a load of them is compared with."""
 
+import bz2
 import gzip
 import io
 import lzma
@@ -24,6 +25,7 @@ _PACKERS: dict[str, tuple[ShardKind, Callable[[bytes], bytes]]] = {
     "gz": ("tar.gz", gzip.compress),
     "xz": ("tar.xz", lzma.compress),
     "zst": ("tar.zst", zstandard.ZstdCompressor().compress),
+    "bz2": ("tar.bz2", bz2.compress),
 }
 
 

@@ -25,7 +25,7 @@ from bookpipe_tests.targets.shelf import Shelf
 
 __all__ = ["broken_pdfium"]
 
-FORMS = ["1.tar", "1.tar.gz", "1.tar.xz", "1.tar.zst"]
+FORMS = ["1.tar", "1.tar.gz", "1.tar.xz", "1.tar.zst", "1.tar.bz2"]
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -40,7 +40,7 @@ def test_a_packed_shard_is_loaded_as_a_plain_one(shelf: Shelf, another_shelf: Sh
     assert load(shelf, make_shard(tmp_path / name, numbered(contents))).counts.inserted == 0
 
 
-@pytest.mark.parametrize("name", FORMS[1:])
+@pytest.mark.parametrize("name", FORMS[1:4])  # bzip2 unpacks whole blocks only, of up to 900 KB
 def test_a_packed_shard_that_is_cut_off_is_loaded_as_far_as_it_goes(shelf: Shelf, tmp_path: Path, name: str) -> None:
     books = [book(n, pad_to=100_000) for n in range(12)]
     shard = make_shard(tmp_path / name, numbered(books))
