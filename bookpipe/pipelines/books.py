@@ -14,6 +14,7 @@ from bookpipe.model.schemas import OUTCOMES
 from bookpipe.pipelines.seconds import Phases
 from bookpipe.resolve.book_paths import BookPath, book_path, free_location, settle_path
 from bookpipe.resolve.books import Batch, BookOptions, joinable_keys, plan_books
+from bookpipe.runtime.garbage import collector_paused
 from bookpipe.targets.mybookshelf2 import lookups
 from bookpipe.targets.mybookshelf2.journal import Journal
 from bookpipe.targets.mybookshelf2.load import ChangedMeanwhileError, Ids, Writer
@@ -98,6 +99,7 @@ def count(plan: BookPlan) -> LoadCounts:
     return LoadCounts(plan.outcomes.count("inserted"), plan.outcomes.count("existing"), reasons)
 
 
+@collector_paused()
 def bulk_insert(
     target: Target,
     hashed: pa.Table | Batch,

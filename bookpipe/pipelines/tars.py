@@ -24,7 +24,6 @@ from bookpipe.pipelines import books
 from bookpipe.pipelines.seconds import Phases
 from bookpipe.pipelines.shard_rows import ChunkHasher, FindMembers, HashedChunk
 from bookpipe.resolve.books import Batch, BookOptions
-from bookpipe.runtime.garbage import collector_paused
 from bookpipe.runtime.progress import NoProgress, Progress
 from bookpipe.runtime.state import State
 from bookpipe.runtime.stopping import check_stop
@@ -351,8 +350,7 @@ class _Load:
                 following: Future[_Prepared | None] | None = None
                 if not last:
                     following = reader.submit(self._prepare, chunks, hasher)
-                with collector_paused():
-                    loaded = self._write(prepared, begun.generation, start)
+                loaded = self._write(prepared, begun.generation, start)
                 result.add(prepared.chunk, prepared.hashed, loaded)
                 for phase, s in prepared.seconds.items():
                     result.seconds[phase] = result.seconds.get(phase, 0.0) + s
