@@ -51,7 +51,7 @@ def _shown(findings: dict[str, Finding], width: int = 200) -> str:
 
 def test_a_configured_and_healthy_installation_has_nothing_wrong(environment: dict[str, str]) -> None:
     found = _findings(environment)
-    others = {"Scrobbles", "Koito", "Music", "Music archive"}
+    others = {"Shards", "Scrobbles", "Koito", "Music", "Music archive"}
     assert {subject for subject, f in found.items() if f.ok is not True} == others
     assert {subject.partition(":")[0] for subject in found} == {"bookpipe", "Calibre", "MyBookshelf2", *others}
     assert "for 1 books" in found["MyBookshelf2: free space"].detail
@@ -64,6 +64,7 @@ def test_nothing_configured_is_nothing_wrong_and_names_the_settings(tmp_path: Pa
     assert {subject: f.ok for subject, f in found.items()} == {
         "bookpipe: state": True,
         "Calibre": None,
+        "Shards": None,
         "MyBookshelf2": None,
         "Scrobbles": None,
         "Koito": None,
@@ -71,6 +72,7 @@ def test_nothing_configured_is_nothing_wrong_and_names_the_settings(tmp_path: Pa
         "Music archive": None,
     }
     for subject, name in (
+        ("Shards", "BOOKPIPE_TAR_DIR"),
         ("Scrobbles", "BOOKPIPE_SCROBBLE_DIR"),
         ("Koito", "BOOKPIPE_KOITO_URL"),
         ("Music", "BOOKPIPE_MUSIC_DIR"),
