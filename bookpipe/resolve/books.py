@@ -240,8 +240,10 @@ def _existing_ebook(known: Known, batch: Batch, book: _Book, keys: list[str | No
 def joinable_keys(batch: Batch, known: Known, origin: str) -> list[str]:
     """The known sources whose ebooks a book of this origin may join: it is new and has files that are and that are
     not known."""
-    keys = batch.source_keys()
+    if not known.sources:
+        return []
     found: dict[str, None] = {}
+    keys = batch.source_keys()
     for book in batch.books():
         rows = keys[book.first : book.last]
         there = [key for key in rows if key in known.sources]

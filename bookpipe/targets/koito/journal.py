@@ -106,7 +106,7 @@ class Journal:
             f"AND NOT EXISTS (SELECT 1 FROM {track} o JOIN {load} m ON m.id = o.load_id "
             f"WHERE o.track_id = j.track_id AND m.origin = l.origin AND m.id NOT IN ({loads}))"
         )
-        return [track for (track,) in rows]
+        return [found for (found,) in rows]
 
     def add(self, chunk: Chunk, counts: LoadCounts, made: Made) -> None:
         """Enter a chunk. Inside its transaction.

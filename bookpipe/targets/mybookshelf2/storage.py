@@ -241,8 +241,12 @@ class BookFolder:
         with ThreadPoolExecutor(CONTENT_THREADS, "write_files") as pool:
             writing = [pool.submit(write, part) for part in parts]
             pause = SYNC_PAUSE_S
-            while wait(writing, pause).not_done:
-                pause = max(SYNC_PAUSE_S, self._sync())  # half of the time at most, however slow the disk is
+            try:
+                while wait(writing, pause).not_done:
+                    pause = max(SYNC_PAUSE_S, self._sync())  # half of the time at most, however slow the disk is
+            except BaseException:
+                failed = True
+                raise
         for part in writing:
             part.result()
         self._sync()
