@@ -57,6 +57,7 @@ def _without_addition(name: str) -> str:
     return name.partition("(")[0].partition(",")[0].strip()
 
 
+@lru_cache(maxsize=1_000)  # books name the same few
 def find_language(text: str) -> IsoLanguage | None:
     """The ISO 639 language of a two- or three-letter code or of an English name; None if there is none.
 

@@ -101,11 +101,13 @@ _BETWEEN = "\x1e"  # no name that reaches a target has control characters
 def as_array(kind: str) -> str:
     """SQL for a parameter made by `joined`: an array of this type. Much cheaper than psycopg's own arrays, which
     are quoted element by element."""
-    return f"string_to_array(%s, E'\\x1e')::{kind}[]"
+    # None as Python prints it, which no number looks like.
+    null = "" if kind == "text" else ", 'None'"
+    return f"string_to_array(%s, E'\\x1e'{null})::{kind}[]"
 
 
 def joined(values: Iterable[object]) -> str:
-    """Texts or numbers as one parameter for `as_array`. No value may be None or ''."""
+    """Texts or numbers as one parameter for `as_array`. No text may be None or ''; a number may be None."""
     return _BETWEEN.join(map(str, values))
 
 

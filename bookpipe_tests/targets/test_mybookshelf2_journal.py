@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from bookpipe.model.errors import TransientError
+from bookpipe.model.errors import TerminalError
 from bookpipe.resolve.books import BookOptions
 from bookpipe_tests.factories import hashed_table
 from bookpipe_tests.targets.book_rows import ORIGIN, book_rows, many_books
@@ -112,7 +112,7 @@ def test_a_batch_that_names_one_file_twice_ends_or_says_so(shelf: Shelf, library
     """No source makes such rows; should one ever, half of them must not get lost silently."""
     rows = book_rows(library, 1, files={"epub": b"one"}) + book_rows(library / "again", 1, files={"epub": b"two"})
     table: pa.Table = hashed_table(rows)
-    with suppress(TransientError):
+    with suppress(TerminalError):
         assert shelf.load(table).counts.inserted == shelf.one("SELECT count(*) FROM bookpipe.file") == 2
     assert shelf.one("SELECT count(*) FROM source") == shelf.one("SELECT count(*) FROM bookpipe.file")
     assert shelf.sql("SELECT name FROM bookpipe.origin") in ([(ORIGIN,)], [])

@@ -6,15 +6,13 @@ whoever reads the journal joins it with the living rows.
 """
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import pyarrow as pa
-
+from bookpipe.model.book_plans import PlannedEbook, PlannedSource
 from bookpipe.model.counts import LoadCounts
 from bookpipe.model.errors import ConfigError
 from bookpipe.targets.mybookshelf2.tables import Rights
-from bookpipe.targets.postgres import Connection, as_array, copy_table, joined, translating
+from bookpipe.targets.postgres import Connection, as_array, joined, translating
 
 # The application's own set-up still runs PostgreSQL 9.6: nothing here is newer than that.
 _TABLES = """
@@ -80,18 +78,21 @@ class Journal:
     def origin_id(self, name: str) -> int:
         """The number of an origin, made on first use."""
         with translating("writing the journal"):
-            self.connection.execute(
-                f"INSERT INTO {self.name('origin')} (name) VALUES (%s) ON CONFLICT DO NOTHING".encode(), (name,)
-            )
-            row = self.connection.execute(
-                f"SELECT id FROM {self.name('origin')} WHERE name = %s".encode(), (name,)
-            ).fetchone()
-        assert row is not None
-        return int(row[0])
+            number = self.find_origin(name)
+            if number is None:
+                self.connection.execute(
+                    f"INSERT INTO {self.name('origin')} (name) VALUES (%s) ON CONFLICT DO NOTHING".encode(), (name,)
+                )
+                number = self.find_origin(name)
+        assert number is not None
+        return number
 
-    def _origin_ids(self, names: Iterable[str]) -> dict[str, int]:
-        # Not kept: the transaction that made one may be rolled back.
-        return {name: self.origin_id(name) for name in set(names)}
+    def find_origin(self, name: str) -> int | None:
+        """The number of an origin; None when it has none yet."""
+        row = self.connection.execute(
+            f"SELECT id FROM {self.name('origin')} WHERE name = %s".encode(), (name,)
+        ).fetchone()
+        return None if row is None else int(row[0])
 
     def plan_placement(self, pipeline: str, partition: str, mode: str, files: Sequence[tuple[str, str]]) -> int:
         """Announce files that are about to be placed: (location, what it will stand for). Commits at once."""
@@ -135,34 +136,36 @@ class Journal:
     def add_created(self, load: int, kind: str, ids: Sequence[int]) -> None:
         if ids:
             self.connection.execute(
-                f"INSERT INTO {self.name('created')} VALUES (%s, %s, %s)".encode(), (load, kind, list(ids))
+                f"INSERT INTO {self.name('created')} VALUES (%s, %s, {as_array('bigint')})".encode(),
+                (load, kind, joined(ids)),
             )
 
-    def add_books(self, load: int, books: Sequence[tuple[str, int, int]]) -> None:
-        """(origin, item, ebook id) of new ebooks. Entries of ebooks that are gone are replaced."""
-        ids = self._origin_ids(origin for origin, _, _ in books)
-        rows = [(ids[origin], item, ebook, load) for origin, item, ebook in books]
-        self._replace("book", ("origin_id", "item", "ebook_id", "load_id"), rows)
+    def add_books(self, load: int, books: Sequence[PlannedEbook], ids: Sequence[int]) -> None:
+        """The ids of new ebooks. Entries of ebooks that are gone are replaced."""
+        columns: dict[str, Sequence[object]] = {"item": [book.item for book in books], "ebook_id": ids}
+        self._replace("book", load, [book.origin for book in books], columns)
 
-    def add_files(self, load: int, files: Sequence[tuple[str, int, str, int]]) -> None:
-        """(origin, item, given format, source id) of new sources."""
-        ids = self._origin_ids(origin for origin, _, _, _ in files)
-        rows = [(ids[origin], item, kind, source, load) for origin, item, kind, source in files]
-        self._replace("file", ("origin_id", "item", "format", "source_id", "load_id"), rows)
+    def add_files(self, load: int, files: Sequence[PlannedSource], ids: Sequence[int]) -> None:
+        """The ids of new sources. Entries of sources that are gone are replaced."""
+        columns: dict[str, Sequence[object]] = {
+            "item": [file.item for file in files],
+            "format": [file.given_format for file in files],
+            "source_id": ids,
+        }
+        self._replace("file", load, [file.origin for file in files], columns)
 
-    def _replace(self, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
-        if not rows:
+    def _replace(self, table: str, load: int, origins: Sequence[str], columns: dict[str, Sequence[object]]) -> None:
+        """Rows whose last column is the value, and those before it with the origin the key."""
+        if not origins:
             return
-        values = list(zip(*rows, strict=True))
-        key = columns[: columns.index("item") + 1] if table == "book" else columns[:3]
-        arrays = ", ".join(as_array("text" if c == "format" else "bigint") for c in key)
+        numbers = {name: self.origin_id(name) for name in set(origins)}  # not kept: this transaction may be rolled back
+        columns = {"origin_id": [numbers[name] for name in origins], **columns}
+        *key, value = columns
+        names = ", ".join(columns)
+        arrays = ", ".join(as_array("text" if name == "format" else "bigint") for name in columns)
         self.connection.execute(
-            f"DELETE FROM {self.name(table)} t USING unnest({arrays}) AS k({', '.join(key)}) "
-            f"WHERE {' AND '.join(f't.{c} = k.{c}' for c in key)}".encode(),
-            [joined(v) for v in values[: len(key)]],
-        )
-        copy_table(
-            self.connection,
-            self.name(table),
-            pa.table({c: pa.array(v) for c, v in zip(columns, values, strict=True)}),
+            f"INSERT INTO {self.name(table)} (load_id, {names}) SELECT %s, * FROM unnest({arrays}) AS k({names}) "
+            f"ON CONFLICT ({', '.join(key)}) "
+            f"DO UPDATE SET load_id = excluded.load_id, {value} = excluded.{value}".encode(),
+            (load, *map(joined, columns.values())),
         )

@@ -11,7 +11,7 @@ Killed anywhere, either the announcement is still there (and no row: the next lo
 everything is.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ from bookpipe.targets.mybookshelf2.formats import FORMAT_NAMES, mime_type
 from bookpipe.targets.mybookshelf2.journal import Journal
 from bookpipe.targets.mybookshelf2.storage import CONTENT, UNDONE, BookFolder, NameTakenError
 from bookpipe.targets.mybookshelf2.tables import INSERT_TRIGGERS, Rights
-from bookpipe.targets.postgres import Connection, copy_table, translating
+from bookpipe.targets.postgres import Connection, as_array, copy_table, joined, translating
 
 LOADER_LOCK = 0x626F_6F6B_7069_7065  # "bookpipe": one loader at a time per database
 LOCK_TIMEOUT = "60s"
@@ -174,13 +174,14 @@ class Writer:
             copy_table(self.connection, "author", rows.authors(plan, ids))
             copy_table(self.connection, "series", rows.series(plan, ids))
             with self._triggers_set_aside():
-                self._insert_ebooks(rows.ebooks(plan, ids, base_dirs))
+                self._insert_ebooks(plan, ids, base_dirs, rows.start)
                 copy_table(self.connection, "ebook_authors", rows.links(plan, ids, "author"))
             copy_table(self.connection, "ebook_genres", rows.links(plan, ids, "genre"))
             copy_table(self.connection, "source", rows.sources(plan, ids, locations))
             self.journal.add_created(load, "author", ids.authors)
             self.journal.add_created(load, "series", ids.series)
-            self._journal_rows(plan, ids, load)
+            self.journal.add_books(load, plan.ebooks, ids.ebooks)
+            self.journal.add_files(load, plan.sources, ids.sources)
             finish_files()
 
     def lock_tables(self, names: Sequence[str]) -> None:
@@ -244,34 +245,45 @@ class Writer:
         """Inside the transaction, the two row-level triggers that rewrite new rows are off: full_text comes with
         the row. Off and on again commit together, so they are never off for anybody else. A role that does
         not own the tables leaves them on, which costs about ten times as much and ends in the same rows."""
-        disabled = []
+        disabled: list[tuple[str, str]] = []
         if self.rights.owns_tables:
-            for table, trigger in INSERT_TRIGGERS.items():
-                row = self.connection.execute(
-                    "SELECT tgenabled FROM pg_trigger WHERE tgrelid = %s::regclass AND tgname = %s",
-                    (f"public.{table}", trigger),
-                ).fetchone()
-                if row and row[0] in ("O", b"O"):
-                    self.connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER {trigger}".encode())
-                    disabled.append((table, trigger))
+            tables, triggers = list(INSERT_TRIGGERS), list(INSERT_TRIGGERS.values())
+            disabled = self.connection.execute(
+                "SELECT k.tab, k.trigger FROM unnest(%s::text[], %s::text[]) AS k(tab, trigger) JOIN pg_trigger t "
+                "ON t.tgrelid = ('public.' || k.tab)::regclass AND t.tgname = k.trigger AND t.tgenabled = 'O'",
+                (tables, triggers),
+            ).fetchall()
+        self._alter_triggers(disabled, "DISABLE")
         yield
-        for table, trigger in disabled:
-            self.connection.execute(f"ALTER TABLE {table} ENABLE TRIGGER {trigger}".encode())
+        self._alter_triggers(disabled, "ENABLE")
 
-    def _insert_ebooks(self, rows: pa.Table) -> None:
-        if rows.num_rows == 0:
-            return
+    def _alter_triggers(self, triggers: Sequence[tuple[str, str]], what: str) -> None:
+        statements = [f"ALTER TABLE {table} {what} TRIGGER {trigger}" for table, trigger in triggers]
+        if statements:
+            self.connection.execute("; ".join(statements).encode())
+
+    def _insert_ebooks(self, plan: BookPlan, ids: Ids, base_dirs: Sequence[str], start: datetime) -> None:
+        """One statement with the columns as arrays: full_text is for the server to make."""
+        books = plan.ebooks
+        columns: dict[str, tuple[str, Iterable[object]]] = {
+            "id": ("bigint", ids.ebooks),
+            "title": ("text", (b.title for b in books)),
+            "language_id": ("bigint", (ids.of(b.language, ids.languages) for b in books)),
+            "series_id": ("bigint", (None if b.series is None else ids.of(b.series, ids.series) for b in books)),
+            "series_index": ("int", (b.series_index for b in books)),
+            "rating": ("float8", (b.rating for b in books)),
+            "base_dir": ("text", base_dirs),
+            "full_text": ("text", (b.full_text for b in books)),
+        }
+        names = ", ".join(columns)
+        values = names.replace("full_text", "to_tsvector('public.custom', full_text)")
         self.connection.execute(
-            "CREATE TEMP TABLE IF NOT EXISTS stage_ebook (id bigint, created timestamp, created_by_id bigint, "
-            "title text, language_id bigint, series_id bigint, series_index int, rating float8, base_dir text, "
-            "full_text text) ON COMMIT DROP"
-        )
-        copy_table(self.connection, "stage_ebook", rows)
-        self.connection.execute(
-            "INSERT INTO ebook (id, version_id, created, modified, created_by_id, modified_by_id, title, language_id, "
-            "series_id, series_index, rating, base_dir, full_text) SELECT id, 1, created, created, created_by_id, "
-            "created_by_id, title, language_id, series_id, series_index, rating, base_dir, "
-            "to_tsvector('public.custom', full_text) FROM stage_ebook"
+            "INSERT INTO ebook (version_id, created, modified, created_by_id, modified_by_id, "
+            f"{names}) SELECT 1, at, at, %s, %s, {values} "
+            "FROM (SELECT *, %s + (row - 1) * interval '1 microsecond' AS at "
+            f"FROM unnest({', '.join(as_array(kind) for kind, _ in columns.values())}) WITH ORDINALITY "
+            f"AS k({names}, row)) AS k".encode(),
+            (self.user_id, self.user_id, start, *(joined(column) for _, column in columns.values())),
         )
 
     def _update_changed(self, plan: BookPlan) -> None:
@@ -283,13 +295,6 @@ class Writer:
                 "FROM unnest(%s::bigint[], %s::text[], %s::int[]) AS k(id, hash, size) WHERE s.id = k.id",
                 ([k.source for k in changed], [k.sha1 for k in changed], [k.size for k in changed]),
             )
-
-    def _journal_rows(self, plan: BookPlan, ids: Ids, load: int) -> None:
-        self.journal.add_books(load, [(e.origin, e.item, i) for e, i in zip(plan.ebooks, ids.ebooks, strict=True)])
-        self.journal.add_files(
-            load,
-            [(s.origin, s.item, s.given_format, i) for s, i in zip(plan.sources, ids.sources, strict=True)],
-        )
 
 
 @contextmanager
@@ -306,6 +311,7 @@ class _Rows:
 
     def __init__(self, user_id: int, start: datetime) -> None:
         self.user_id = user_id
+        self.start = start
         self.start_us = (start - datetime(1970, 1, 1)) // timedelta(microseconds=1)
 
     def _audit(self, n: int) -> dict[str, pa.Array]:
@@ -337,26 +343,6 @@ class _Rows:
                 "id": pa.array(ids.series, pa.int64()),
                 **self._audit(len(plan.series)),
                 "title": pa.array(plan.series, pa.string()),
-            }
-        )
-
-    def ebooks(self, plan: BookPlan, ids: Ids, base_dirs: Sequence[str]) -> pa.Table:
-        audit = self._audit(len(plan.ebooks))
-        books = plan.ebooks
-        return pa.table(
-            {
-                "id": pa.array(ids.ebooks, pa.int64()),
-                "created": audit["created"],
-                "created_by_id": audit["created_by_id"],
-                "title": pa.array([b.title for b in books], pa.string()),
-                "language_id": pa.array([ids.of(b.language, ids.languages) for b in books], pa.int64()),
-                "series_id": pa.array(
-                    [None if b.series is None else ids.of(b.series, ids.series) for b in books], pa.int64()
-                ),
-                "series_index": pa.array([b.series_index for b in books], pa.int32()),
-                "rating": pa.array([b.rating for b in books], pa.float64()),
-                "base_dir": pa.array(base_dirs, pa.string()),
-                "full_text": pa.array([b.full_text for b in books], pa.string()),
             }
         )
 

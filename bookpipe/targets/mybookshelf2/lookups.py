@@ -72,7 +72,7 @@ def look_up_names(connection: Connection, known: Known) -> None:
 
 def look_up_journal(connection: Connection, journal: Journal, known: Known, origin: str, first: int, last: int) -> None:
     """What earlier loads made of the items `first`..`last` of an origin, as far as it still lives."""
-    origin_id = _origin_id(connection, journal, origin)
+    origin_id = journal.find_origin(origin)
     if origin_id is None:
         return
     bounds = (origin_id, first, last)
@@ -94,18 +94,13 @@ def look_up_journal(connection: Connection, journal: Journal, known: Known, orig
         known.locations[f"{source}{SEPARATOR}{location}"] = source
 
 
-def _origin_id(connection: Connection, journal: Journal, origin: str) -> int | None:
-    row = connection.execute(f"SELECT id FROM {journal.name('origin')} WHERE name = %s".encode(), (origin,)).fetchone()
-    return None if row is None else int(row[0])
-
-
 def look_up_joinable(connection: Connection, journal: Journal, known: Known, origin: str, keys: Iterable[str]) -> None:
     """Ebooks that have one of these known sources and were not made of another book of the same origin: a book with
     more files of the same title and author may join them."""
     by_source = {known.sources[key]: key for key in keys}
     if not by_source:
         return
-    origin_id = _origin_id(connection, journal, origin)
+    origin_id = journal.find_origin(origin)
     rows = connection.execute(
         "SELECT s.id, e.id, e.title, e.base_dir, array(SELECT a.last_name FROM ebook_authors l "
         "JOIN author a ON a.id = l.author_id WHERE l.ebook_id = e.id) FROM source s JOIN ebook e ON e.id = s.ebook_id "
