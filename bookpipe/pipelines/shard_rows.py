@@ -1,7 +1,6 @@
 """A chunk of a shard -> hashed book files and their bytes: digests, types and metadata in one look at them."""
 
 import errno
-import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,11 +12,11 @@ import pyarrow as pa
 from bookpipe.model.book_plans import Content
 from bookpipe.model.rejections import Reason
 from bookpipe.model.schemas import HASHED_FILES
-from bookpipe.pipelines.shard_members import PIECE, Examined, MemberReader
-from bookpipe.pipelines.shard_workers import MemberWorkers, Request, read_member
-from bookpipe.sources.ebook_metadata import PdfReader, title_from_name
+from bookpipe.pipelines.shard_members import Examined
+from bookpipe.pipelines.shard_workers import MemberWorkers
+from bookpipe.sources.ebook_metadata import title_from_name
 from bookpipe.sources.shard_chunks import Chunk, ShardRow
-from bookpipe.sources.tar_streams import OpenFile, Range
+from bookpipe.sources.tar_streams import Range
 
 # Kinds that are books although MyBookshelf2 has no such format: the options say whether it gets them. What else
 # MyBookshelf2 does not have (zip, xls, jpg ...) is refused.
@@ -27,8 +26,7 @@ BOOK_KINDS = frozenset(
         *("docx", "azw3", "fbz", "cbz", "cbr", "cb7", "htmlz", "txtz", "kfx", "azw1", "lrf", "tcr", "snb", "ibooks"),
     )
 )
-_AT_ONCE = 32  # members a thread or process takes at once
-_WORTH_PROCESSES = 16 << 20  # bytes of a shard for which processes are started
+_AT_ONCE = 32  # members a process takes at once
 
 # Members (by item) of other chunks -> (SHA-1, size), as far as they were loaded.
 FindMembers = Callable[[Sequence[int]], dict[int, tuple[str, int]]]
@@ -44,29 +42,21 @@ class HashedChunk:
 
 
 class ChunkHasher:
-    """Digests, types and describes chunk after chunk of one shard: in processes, or in threads what is too little to
-    start any."""
+    """Digests, types and describes chunk after chunk of one shard, in processes."""
 
-    def __init__(
-        self, origin: str, formats: Collection[str], find_members: FindMembers, workers: int, pdf: PdfReader
-    ) -> None:
+    def __init__(self, origin: str, formats: Collection[str], find_members: FindMembers, workers: int) -> None:
         self._origin = origin
-        self._reader = MemberReader(BOOK_KINDS.union(formats), pdf)
         self._find_members = find_members
-        self._workers = workers
-        self._pool = ThreadPoolExecutor(workers, "hash_members")
-        self._processes: MemberWorkers | None = None
-        self._bytes = 0  # of the members so far
-        self._buffers = threading.local()
+        self._processes = MemberWorkers(BOOK_KINDS.union(formats), workers)
+        self._pool = ThreadPoolExecutor(workers, "ask_processes")
         self._last: dict[int, Examined] = {}  # of the chunk before, which may not be committed yet
 
     def close(self) -> None:
         self._pool.shutdown()
-        if self._processes is not None:
-            self._processes.close()
+        self._processes.close()
 
     def hash(self, chunk: Chunk) -> HashedChunk:
-        """Raises OSError when the shard cannot be read on, and what PdfReader and MemberWorkers raise."""
+        """Raises OSError when the shard cannot be read on, and what MemberWorkers raises."""
         rows = chunk.rows
         found = self._examine_all(chunk)
         self._follow_links(rows, found)
@@ -81,27 +71,16 @@ class ChunkHasher:
     def _examine_all(self, chunk: Chunk) -> list[Examined]:
         found = [Examined(reason=row.reason, detail=row.detail) for row in chunk.rows]
         held = [(n, row.held) for n, row in enumerate(chunk.rows) if row.reason is None and row.held is not None]
-        self._bytes += sum(each.size for _, each in held)
-        if self._processes is None and self._bytes >= _WORTH_PROCESSES:
-            self._processes = MemberWorkers(self._reader.kinds, self._workers)
 
         def examine(piece: list[tuple[int, Range]]) -> list[Examined]:
             requests = [(each.offset, each.size, chunk.rows[n].given_format) for n, each in piece]
-            return self._examine(piece[0][1].file, requests)
+            return self._processes.examine(piece[0][1].file, requests)
 
         pieces = list(_pieces(held))
         for piece, ones in zip(pieces, self._pool.map(examine, pieces), strict=True):
             for (n, _), one in zip(piece, ones, strict=True):
                 found[n] = one
         return found
-
-    def _examine(self, file: OpenFile, requests: list[Request]) -> list[Examined]:
-        if self._processes is not None:
-            return self._processes.examine(file, requests)
-        buffer = getattr(self._buffers, "buffer", None)
-        if buffer is None:
-            buffer = self._buffers.buffer = memoryview(bytearray(PIECE))
-        return [read_member(self._reader, file.fd, request, buffer) for request in requests]
 
     def _follow_links(self, rows: Sequence[ShardRow], found: list[Examined]) -> None:
         """Hard links of a packed shard have the digest of a member that has gone by."""

@@ -9,24 +9,26 @@ import errno
 import gc
 import os
 import queue
+import resource
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
 
 from bookpipe.model.errors import TerminalError, TransientError
 from bookpipe.model.rejections import Reason
 from bookpipe.pipelines.shard_members import PIECE, Examined, MemberReader
-from bookpipe.sources.ebook_metadata import PdfReader
 from bookpipe.sources.ebook_types import HEAD_BYTES
 from bookpipe.sources.tar_streams import OpenFile
 
 Request = tuple[int, int, str | None]  # offset in the file, size, the extension its name claims
 
-TIME_LIMIT_S = 30.0  # of the processor, for a member; the slowest honest ones take a few tenths
+TIME_LIMIT_S = 10.0  # of the processor, for a member; the slowest honest ones take a few tenths
+_MAX_MEMORY = 2 << 30  # bytes of address space; parsers in C end the process when they get no more
 _DIGESTED_PER_S = 20 << 20  # bytes, by a slow processor
 _GONE = (errno.EPIPE, errno.ECONNRESET, None)  # of a connection whose other end was closed; None: amid an answer
 _MODULE = "bookpipe.pipelines.shard_workers"
@@ -37,8 +39,7 @@ class MemberWorkers:
     """A pool of such processes, started when they are first needed. Threads may share it.
 
     A process that works on one member for more than `time_limit_s` ends, as one that crashes does. That is time of the
-    processor, and more for a large member: a slow disk or a busy machine is not the member's fault. PDFs are read in
-    yet another process, which has a limit of its own.
+    processor, and more for a large member: a slow disk or a busy machine is not the member's fault.
     """
 
     def __init__(self, kinds: Collection[str], workers: int, time_limit_s: float = TIME_LIMIT_S) -> None:
@@ -151,17 +152,24 @@ def read_member(reader: MemberReader, fd: int, request: Request, buffer: memoryv
     return reader.examine(data, size, read_at, given, parse=parse)
 
 
+def _limit_resources() -> None:
+    for what, limit in ((resource.RLIMIT_AS, _MAX_MEMORY), (resource.RLIMIT_CORE, 0)):
+        with suppress(ValueError, OSError):  # a lower limit holds already, or the system knows none
+            resource.setrlimit(what, (limit, limit))
+
+
 def main(descriptor: int) -> None:
     """Answer requests until the other end closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
     signal.signal(signal.SIGPROF, signal.SIG_DFL)  # what ends it when the time is over, in the middle of any code
     gc.freeze()
     gc.set_threshold(_GARBAGE)
+    _limit_resources()
     buffer = memoryview(bytearray(PIECE))
     try:
-        with Connection(descriptor) as connection, PdfReader(1) as pdf:
+        with Connection(descriptor) as connection:
             kinds, time_limit_s = connection.recv()
-            reader = MemberReader(kinds, pdf)
+            reader = MemberReader(kinds)
             connection.send(None)
             while True:
                 requests, parse = connection.recv()

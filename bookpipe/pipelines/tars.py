@@ -27,7 +27,6 @@ from bookpipe.resolve.books import Batch, BookOptions
 from bookpipe.runtime.progress import NoProgress, Progress
 from bookpipe.runtime.state import State
 from bookpipe.runtime.stopping import check_stop
-from bookpipe.sources.ebook_metadata import PdfReader
 from bookpipe.sources.shard_chunks import Chunk, Resume
 from bookpipe.sources.tar_chunks import MAX_IN_MEMORY, read_chunks, walk
 from bookpipe.sources.tar_headers import Member, Problem, ProblemKind
@@ -161,9 +160,9 @@ def load_shard(
 ) -> ShardResult:
     """Load what is missing of a shard and say how all of it ended. Safe to kill, repeat and run beside other loads.
 
-    `partition` is the shard's key unless it is said. `workers`: processes that examine members (threads for a small
-    shard), by default as many as there are processors. Progress is told as steps "members" and "bytes" of the shard
-    on disk, behind every chunk and with those of earlier attempts.
+    `partition` is the shard's key unless it is said. `workers`: processes that examine members, by default as
+    many as there are processors. Progress is told as steps "members" and "bytes" of the shard on disk, behind every
+    chunk and with those of earlier attempts.
     DamagedShardError when the archive is damaged, after everything else of it is loaded; ConfigError when it cannot
     be opened; TransientError when it changes or goes away; StoppedError behind a chunk when a stop was requested.
     """
@@ -235,9 +234,7 @@ def plan_shard_dry(
     def no_members(_: object) -> dict[int, tuple[str, int]]:
         return {}
 
-    with PdfReader(workers) as pdf, closing(
-        ChunkHasher(shard.origin, _formats(target), no_members, workers, pdf)
-    ) as hasher:  # fmt: skip
+    with closing(ChunkHasher(shard.origin, _formats(target), no_members, workers)) as hasher:
         for chunk in _read(shard, Resume(0), limits):
             batch = Batch(hasher.hash(chunk).rows)
             known = books.find_known(target, batch)
@@ -330,8 +327,7 @@ class _Load:
         start, earlier = begun.resume, self.totals() if begun.chunks else None
         members = earlier.inserted + earlier.existing + len(earlier.rejections) if earlier else 0
         with (
-            PdfReader(workers) as pdf,
-            closing(ChunkHasher(origin, _formats(self.session), self._find_members, workers, pdf)) as hasher,
+            closing(ChunkHasher(origin, _formats(self.session), self._find_members, workers)) as hasher,
             closing(_read(self.shard, _decode(begun.resume), self.limits)) as chunks,
             ThreadPoolExecutor(1, "read_chunks") as reader,
         ):
