@@ -48,8 +48,8 @@ def render(data: bytes) -> CoverImages:
         raise BadImageError(f"{len(data)} bytes")
     try:
         image = _decode(data)
-        cover = _fit(image, COVER_SIZE)
-        return CoverImages(_jpeg(cover), _jpeg(_fit(cover, THUMBNAIL_SIZE)))
+        cover = fit(image, COVER_SIZE)
+        return CoverImages(_jpeg(cover), _jpeg(fit(cover, THUMBNAIL_SIZE)))
     except BadImageError:
         raise
     except Exception as error:  # whatever a decoder says about any bytes
@@ -65,9 +65,9 @@ def _describe(error: Exception) -> str:
 def _decode(data: bytes) -> Image.Image:
     """The trimmed picture in RGB: whole, or a JPEG that is much larger than a cover in an eighth, quarter or half."""
     image, scaled = _open(data, _DRAFT_SIZE)
-    trimmed = _trim(image)
+    trimmed = trim(image)
     if scaled and trimmed.width < COVER_SIZE[0] and trimmed.height < COVER_SIZE[1]:  # most of it was border
-        trimmed = _trim(_open(data, None)[0])
+        trimmed = trim(_open(data, None)[0])
     return trimmed
 
 
@@ -103,7 +103,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _trim(image: Image.Image) -> Image.Image:
+def trim(image: Image.Image) -> Image.Image:
     """Without borders of nearly one colour. As ImageMagick does it: the left and upper border are compared with the
     upper left corner, the right one with the upper right corner, the lower one with the lower left corner."""
     right, bottom = image.width - 1, image.height - 1
@@ -122,7 +122,7 @@ def _other_box(image: Image.Image, colour: tuple[int, int, int]) -> tuple[int, i
     return ImageChops.add(ImageChops.add(red, green), blue).point([0] * 255 + [255]).getbbox()
 
 
-def _fit(image: Image.Image, most: tuple[int, int]) -> Image.Image:
+def fit(image: Image.Image, most: tuple[int, int]) -> Image.Image:
     """As large as fits into `most`, with the same ratio."""
     ratio = min(most[0] / image.width, most[1] / image.height)
     size = tuple(min(limit, max(1, round(side * ratio))) for side, limit in zip(image.size, most, strict=True))
