@@ -266,7 +266,9 @@ def test_a_whole_file_is_read_or_refused_for_the_same_reasons(tmp_path: Path) ->
     os.mkfifo(inside / "pipe")
     assert found("file") == found("good link") == b"x" * 100
     assert found("empty") == b""
-    refused = {name: reason(found(name)) for name in ("link", "folder", "pipe", "none", "none/none", "file/none", "a\0")}
+    refused = {
+        name: reason(found(name)) for name in ("link", "folder", "pipe", "none", "none/none", "file/none", "a\0")
+    }
     assert refused == {
         "link": Reason.OUTSIDE_LIBRARY, "folder": Reason.NOT_A_FILE, "pipe": Reason.NOT_A_FILE,
         "none": Reason.MISSING_FILE, "none/none": Reason.MISSING_FILE, "file/none": Reason.MISSING_DIR,

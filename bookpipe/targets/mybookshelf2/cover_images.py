@@ -107,13 +107,40 @@ def trim(image: Image.Image) -> Image.Image:
     """Without borders of nearly one colour. As ImageMagick does it: the left and upper border are compared with the
     upper left corner, the right one with the upper right corner, the lower one with the lower left corner."""
     right, bottom = image.width - 1, image.height - 1
-    corners = [image.getpixel(at) for at in ((0, 0), (right, 0), (0, bottom))]
-    boxes = {corner: _other_box(image, corner) for corner in dict.fromkeys(corners)}  # type: ignore[arg-type]
-    first, second, third = (boxes[corner] for corner in corners)
-    if first is None or second is None or third is None:  # all of one colour
+    sides = zip(("left", "upper", "right", "lower"), ((0, 0), (0, 0), (right, 0), (0, bottom)), strict=True)
+    box = []
+    for side, corner in sides:
+        edge = _edge(image, side, image.getpixel(corner))  # type: ignore[arg-type]
+        if edge is None:  # all of one colour
+            return image
+        box.append(edge)
+    left, upper, right, lower = box
+    if (left, upper, right, lower) == (0, 0, *image.size) or left >= right or upper >= lower:
         return image
-    box = (first[0], first[1], second[2], third[3])
-    return image.crop(box) if box[0] < box[2] and box[1] < box[3] else image
+    return image.crop((left, upper, right, lower))
+
+
+def _edge(image: Image.Image, side: str, colour: tuple[int, int, int]) -> int | None:
+    """Where the border of this colour ends, seen from a side; None when there is nothing else.
+
+    In strips that grow: most pictures have no border, and then there is no need to look at all of them.
+    """
+    width, height = image.size
+    length = width if side in ("left", "right") else height
+    done, strip = 0, 4
+    while done < length:
+        end = min(length, done + strip)
+        box = {
+            "left": (done, 0, end, height),
+            "upper": (0, done, width, end),
+            "right": (width - end, 0, width - done, height),
+            "lower": (0, height - end, width, height - done),
+        }[side]
+        if other := _other_box(image.crop(box), colour):
+            return {"left": box[0] + other[0], "upper": box[1] + other[1],
+                    "right": box[0] + other[2], "lower": box[1] + other[3]}[side]  # fmt: skip
+        done, strip = end, 2 * strip
+    return None
 
 
 def _other_box(image: Image.Image, colour: tuple[int, int, int]) -> tuple[int, int, int, int] | None:
