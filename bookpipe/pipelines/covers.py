@@ -20,7 +20,7 @@ from bookpipe.runtime.files import HEAD, Refused, open_file, read_file, refuse
 from bookpipe.runtime.progress import NoProgress, Progress
 from bookpipe.runtime.stopping import check_stop
 from bookpipe.sources.calibre import CalibreLibrary
-from bookpipe.sources.ebook_metadata import read_cover, read_metadata
+from bookpipe.sources.ebook_metadata import PdfReader, read_cover, read_metadata
 from bookpipe.sources.ebook_types import identify
 from bookpipe.targets.mybookshelf2.cover_images import MAX_BYTES, BadImageError, CoverImages, render
 from bookpipe.targets.mybookshelf2.covers import (
@@ -41,8 +41,10 @@ from bookpipe.targets.mybookshelf2.server import MyBookshelf2, Session
 from bookpipe.targets.mybookshelf2.storage import BookFolder
 
 CHUNK = 500  # ebooks; two chunks of rendered covers are in memory, some 40 MB
-# Which of an ebook's files is asked first: publishers' own formats before those that are mostly conversions.
+# Which of an ebook's files is asked first: publishers' own formats before those that are mostly conversions, and a
+# picture that was meant as a cover before the first page of a PDF.
 _FORMATS = ("epub", "azw3", "mobi", "prc", "fb2", "fbz", "docx", "odt")
+_LAST = "pdf"
 NO_EBOOKS = LOADED_EBOOKS.empty_table()
 
 
@@ -215,9 +217,11 @@ class _Renderer:
         self.origin = library.origin() if library else None
         self.inside = os.path.realpath(os.fsencode(library.path)) if library else b""
         self._pool = ThreadPoolExecutor(threads, "render_covers")
+        self._pdf = PdfReader(threads)
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
+        self._pdf.close()
 
     def chunks(
         self, books: Sequence[_Book], size: int
@@ -271,8 +275,8 @@ class _Renderer:
             data = read_file(cover, inside=self.inside, max_size=MAX_BYTES)
             if not (isinstance(data, Refused) and data.reason in (Reason.MISSING_FILE, Reason.MISSING_DIR)):
                 yield data, True
-        ranks = {extension: rank for rank, extension in enumerate(_FORMATS)}
-        for file in sorted(files, key=lambda file: ranks.get(file.extension, len(ranks))):
+        ranks = {extension: rank for rank, extension in enumerate(_FORMATS)} | {_LAST: len(_FORMATS) + 1}
+        for file in sorted(files, key=lambda file: ranks.get(file.extension, len(_FORMATS))):
             found = self._inside_file(file)
             if found is not None:
                 yield found, False
@@ -294,6 +298,8 @@ class _Renderer:
 
             head = os.pread(fd, HEAD, 0)
             kind = identify(head, size, read_at, file.extension) or file.extension
+            if kind == "pdf":
+                return self._pdf.draw_cover(size, read_at)
             found = read_metadata(kind, head, size, read_at).cover
             return None if found is None else read_cover(kind, found, size, read_at)
         except OSError as error:

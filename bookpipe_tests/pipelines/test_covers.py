@@ -81,6 +81,14 @@ def test_every_book_ends_and_a_second_run_makes_nothing(shelf: Shelf, tmp_path: 
     assert_whole(shelf, 2)
 
 
+def test_the_first_page_of_a_pdf_is_its_cover_where_it_has_something_on_it(shelf: Shelf, tmp_path: Path) -> None:
+    contents = [book(1, "pdf"), book(2, "pdf")[:-2000] + b"%%EOF"]
+    load(shelf, make_shard(tmp_path / SHARD, numbered(contents)))
+    result = make(shelf)
+    assert result.from_files == result.counts.inserted >= 1
+    assert_whole(shelf, result.counts.inserted)
+
+
 def test_only_the_partitions_own_books_are_touched(shelf: Shelf, tmp_path: Path) -> None:
     load_books(shelf, tmp_path, 3)
     load_books(shelf, tmp_path, 2, key="16480000")

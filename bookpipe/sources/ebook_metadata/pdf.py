@@ -1,10 +1,11 @@
-"""PDF: the Info dictionary, read by PDFium in processes of its own.
+"""PDF: the Info dictionary, read by PDFium in processes of its own, and the first page, drawn there.
 
 PDFium is not thread-safe and no parser of PDF is safe against every file, so a file that crashes its worker or
 takes too long is one unreadable file and a new worker, never the end of a load. XMP is only read where Info has neither
 title nor author: writers that fill it mostly fill Info too.
 """
 
+import base64
 import json
 import math
 import queue
@@ -31,6 +32,8 @@ from bookpipe.sources.ebook_metadata.pdf_worker import (
     BLOCK_HEADER,
     DONE,
     MAX_ANSWER,
+    METADATA,
+    PICTURE,
     REQUEST,
     WANTED,
     GoneError,
@@ -66,21 +69,35 @@ class PdfReader:
 
         Raises what `read_at` raises, and TerminalError or TransientError when no worker can be started.
         """
+        return _metadata(self._answer(METADATA, size, read_at))
+
+    def draw_cover(self, size: int, read_at: ReadAt) -> bytes | None:
+        """The first page of a PDF as a JPEG, at most twice as large as a cover; None when there is none, when it is
+        empty, or when it cannot be drawn. Raises as `read` does."""
+        picture = self._answer(PICTURE, size, read_at).get("picture", "")
+        try:
+            return base64.b64decode(picture, validate=True) or None
+        except ValueError:  # a file may have taken the worker over
+            return None
+
+    def _answer(self, wanted: bytes, size: int, read_at: ReadAt) -> dict[str, str]:
         worker = self._idle.get()
         try:
-            worker, answer = self._ask(worker, size, read_at)
+            worker, answer = self._ask(worker, wanted, size, read_at)
         except BaseException:
             self._idle.put(None)
             raise
         self._idle.put(worker)
-        return _metadata(answer)
+        return answer
 
-    def _ask(self, worker: "_Worker | None", size: int, read_at: ReadAt) -> "tuple[_Worker | None, dict[str, str]]":
+    def _ask(
+        self, worker: "_Worker | None", wanted: bytes, size: int, read_at: ReadAt
+    ) -> "tuple[_Worker | None, dict[str, str]]":
         for is_new in (worker is None, True):
             if worker is None:
                 worker = _Worker(self.time_limit_s)
             try:
-                return worker, worker.ask(size, read_at, self.time_limit_s)
+                return worker, worker.ask(wanted, size, read_at, self.time_limit_s)
             except _TooSlowError:
                 worker.kill()
                 return None, {"error": f"the PDF was not read within {self.time_limit_s:g} s"}
@@ -151,11 +168,11 @@ class _Worker:
             self.kill()
             raise TerminalError(f"the process that reads PDFs does not start: {problem}; is pypdfium2 installed?")
 
-    def ask(self, size: int, read_at: ReadAt, time_limit_s: float) -> dict[str, str]:
+    def ask(self, wanted: bytes, size: int, read_at: ReadAt, time_limit_s: float) -> dict[str, str]:
         """The worker's answer. Raises _TooSlowError, _CrashedError, and what `read_at` raises."""
         blocks = -(-size // BLOCK)
         sent = range(blocks) if blocks <= _SENT_WHOLE else (0, blocks - 2, blocks - 1)
-        request = [REQUEST.pack(size, len(sent)), *(_block(index, read_at) for index in sent)]
+        request = [REQUEST.pack(wanted, size, len(sent)), *(_block(index, read_at) for index in sent)]
         deadline = time.monotonic() + time_limit_s
         self._send(b"".join(request), deadline)
         return self._receive_answer(deadline, blocks, read_at)

@@ -3,11 +3,13 @@
 PdfReader starts it with the number of an inherited socket. A file is named by its size and read in blocks: some come
 with the request, the others are asked for, so that a file of gigabytes costs a few blocks. Messages:
 
-    request   size, number of blocks, then each block: index, length, bytes
+    request   b"M" for metadata or b"P" for a picture, size, number of blocks, then each block: index, length, bytes
     answer    b"R", index: send me that block (index, length, bytes)
-              b"D", length: done; so many bytes of JSON follow: the Info entries and those of XMP, or {"error": what}
+              b"D", length: done; so many bytes of JSON follow: the Info entries and those of XMP, or {"picture": the
+              first page as a JPEG in base64}, or {"error": what}
 """
 
+import base64
 import contextlib
 import ctypes
 import io
@@ -22,7 +24,8 @@ from bookpipe.sources.ebook_metadata.fields import MAX_TITLE, clean_text
 from bookpipe.sources.ebook_metadata.pdf_xmp import read_xmp
 
 BLOCK = 64 << 10  # bytes
-REQUEST = struct.Struct("<QI")
+REQUEST = struct.Struct("<cQI")
+METADATA, PICTURE = b"M", b"P"
 BLOCK_HEADER = struct.Struct("<QI")
 ANSWER = struct.Struct("<cQ")
 WANTED, DONE = b"R", b"D"
@@ -31,6 +34,7 @@ MAX_ANSWER = 4 << 20  # bytes of JSON
 _MAX_BLOCKS = 256  # kept
 _MAX_MEMORY = 1 << 30  # bytes of address space; PDFium ends the process when it gets no more
 _MAX_TEXT = 100_000  # characters of one entry
+_PAGE = (640, 904)  # pixels of a picture at most: twice what a cover needs
 _KEYS = ("Title", "Author", "Keywords")
 
 
@@ -119,13 +123,15 @@ def _limit_resources() -> None:
             resource.setrlimit(what, (limit, limit))
 
 
-def _read(pdfium: Any, file: _RemoteFile) -> dict[str, str]:
+def _read(pdfium: Any, file: _RemoteFile, wanted: bytes) -> dict[str, str]:
     try:
         document = pdfium.PdfDocument(file)
     except pdfium.PdfiumError as error:
         locked = error.err_code in (pdfium.raw.FPDF_ERR_PASSWORD, pdfium.raw.FPDF_ERR_SECURITY)
         return {"encrypted" if locked else "error": str(error)}
     try:
+        if wanted == PICTURE:
+            return _draw_first_page(pdfium, document)
         entries = {key: document.get_metadata_value(key)[:_MAX_TEXT] for key in _KEYS}
         entries["Lang"] = _language(pdfium.raw, document)
         # Of an encrypted file the stream may be, too: only PDFium could read it, and it does not.
@@ -135,6 +141,21 @@ def _read(pdfium: Any, file: _RemoteFile) -> dict[str, str]:
         return entries
     finally:
         document.close()
+
+
+def _draw_first_page(pdfium: Any, document: Any) -> dict[str, str]:
+    try:
+        page = document[0]
+        width, height = page.get_size()
+        scale = min(_PAGE[0] / width, _PAGE[1] / height)
+        image = page.render(scale=scale).to_pil().convert("RGB")
+    except (pdfium.PdfiumError, IndexError, ZeroDivisionError, OverflowError) as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    if all(low == high for low, high in image.getextrema()):
+        return {}  # an empty page
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=90)
+    return {"picture": base64.b64encode(buffer.getvalue()).decode("ascii")}
 
 
 def _language(raw: Any, document: Any) -> str:
@@ -163,13 +184,13 @@ def main(descriptor: int, alarm_s: int) -> None:
 
 
 def _answer(connection: socket.socket, pdfium: Any, alarm_s: int) -> None:
-    size, count = REQUEST.unpack(receive(connection, REQUEST.size))
+    wanted, size, count = REQUEST.unpack(receive(connection, REQUEST.size))
     signal.alarm(alarm_s)
     file = _RemoteFile(connection, size, alarm_s)
     for _ in range(count):
         file.receive_block()
     try:
-        answer = _read(pdfium, file)
+        answer = _read(pdfium, file, wanted)
     except (ValueError, TypeError, MemoryError) as error:
         answer = {"error": f"{type(error).__name__}: {error}"}
     _send(connection, answer)

@@ -1,6 +1,7 @@
 """PDFs, and the processes that read them: what hangs or crashes one costs one file and one process."""
 
 import hashlib
+import io
 import os
 import signal
 import socket
@@ -15,12 +16,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from PIL import Image
 
 from bookpipe.demo.ebook_files import BookText, make_pdf
 from bookpipe.demo.ebook_files.containers import pdf_file
 from bookpipe.model.errors import TerminalError
 from bookpipe.sources.ebook_metadata import EbookMetadata, PdfReader
-from bookpipe.sources.ebook_metadata.pdf_worker import ANSWER, BLOCK, BLOCK_HEADER, REQUEST, receive
+from bookpipe.sources.ebook_metadata.pdf_worker import ANSWER, BLOCK, BLOCK_HEADER, METADATA, REQUEST, receive
 from bookpipe_tests.sources.ebook_metadata.reading import CountingSource, read
 
 _WORKER = "bookpipe.sources.ebook_metadata.pdf_worker"
@@ -588,5 +590,76 @@ def test_a_worker_whose_parent_is_gone_does_not_hang_for_ever(broken_pdfium: Pat
         with subprocess.Popen([sys.executable, "-c", program], pass_fds=[theirs.fileno()]) as worker:
             _, length = ANSWER.unpack(receive(ours, ANSWER.size))
             receive(ours, length)
-            ours.sendall(REQUEST.pack(4, 1) + BLOCK_HEADER.pack(0, 4) + b"hang")
+            ours.sendall(REQUEST.pack(METADATA, 4, 1) + BLOCK_HEADER.pack(0, 4) + b"hang")
             assert worker.wait(60) == -signal.SIGALRM
+
+
+# -- the first page ------------------------------------------------------------------------------------------------
+
+
+def drawing(page: bytes, content: bytes = b"1 0 0 rg 0 0 1000 1000 re f 0 0 1 rg 0 0 10 10 re f") -> bytes:
+    """A PDF of one page: its entries, and what is drawn on it."""
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /Contents 4 0 R %b >>" % page,
+        b"<< /Length %d >>\nstream\n%b\nendstream" % (len(content), content),
+    ]
+    return pdf_file(objects, root=1, info=1)
+
+
+def draw(pdf: PdfReader, data: bytes) -> Image.Image | None:
+    drawn = pdf.draw_cover(len(data), CountingSource(data).read_at)
+    return None if drawn is None else Image.open(io.BytesIO(drawn))
+
+
+@pytest.mark.parametrize(
+    ("box", "size"),
+    [
+        (b"[0 0 100 100]", (640, 640)), (b"[0 0 612 792]", (640, 829)), (b"[0 0 20 600]", (31, 904)),
+        (b"[0 0 14400 14400]", (640, 640)),
+    ],
+)  # fmt: skip
+def test_the_first_page_is_drawn_in_the_size_of_two_covers(pdf: PdfReader, box: bytes, size: tuple[int, int]) -> None:
+    image = draw(pdf, drawing(b"/MediaBox %b" % box))
+    assert image is not None
+    assert image.format == "JPEG"
+    assert all(abs(side - wanted) <= 1 for side, wanted in zip(image.size, size, strict=True))
+
+
+def test_the_text_of_a_first_page_shows(pdf: PdfReader) -> None:
+    image = draw(pdf, MADE)
+    assert image is not None
+    assert image.convert("L").getextrema() == (0, 255)
+    assert pdf.read(len(MADE), CountingSource(MADE).read_at) == ALL  # the same worker goes on
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"no PDF", MADE[:200],
+        drawing(b"/MediaBox [0 0 9 9]", b""), drawing(b"/MediaBox [0 0 9 9]", b"junk ( q q"),
+        pdf_file([b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [] /Count 0 >>"], root=1, info=1),
+        pdf_file([b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [9 0 R] /Count 1 >>"], root=1, info=1),
+    ],
+)  # fmt: skip
+def test_a_pdf_without_a_page_to_see_has_no_picture(pdf: PdfReader, data: bytes) -> None:
+    assert draw(pdf, data) is None
+    assert pdf.read(len(MADE), CountingSource(MADE).read_at) == ALL
+
+
+@pytest.mark.parametrize("box", [b"[0 0 0 0]", b"[0 0 -5 9]", b"[0 0 0.00001 9]", b"[0 0 1e30 1e30]", b"[0 0 9 1e9]"])
+def test_a_page_of_any_size_is_drawn_or_not_and_hurts_nobody(pdf: PdfReader, box: bytes) -> None:
+    image = draw(pdf, drawing(b"/MediaBox %b" % box))
+    assert image is None or max(image.size) <= 905
+    assert pdf.read(len(MADE), CountingSource(MADE).read_at) == ALL
+
+
+def test_a_page_that_takes_too_long_has_no_picture() -> None:
+    before = workers()
+    with PdfReader(time_limit_s=2.0) as reader:
+        assert draw(reader, MADE) is not None
+        (worker,) = new_workers(before)
+        os.kill(worker.pid, signal.SIGSTOP)
+        assert draw(reader, MADE) is None
+        assert draw(reader, MADE) is not None
