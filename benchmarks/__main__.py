@@ -6,13 +6,14 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import audio, calibre, metadata, scrobbles, tars
+from benchmarks import audio, calibre, covers, metadata, scrobbles, tars
 from benchmarks.measure import save
 
 BENCHMARKS = {
     "calibre": calibre.run,
     "curve": calibre.run_curve,
     "tars": tars.run,
+    "covers": covers.run,
     "metadata": metadata.run,
     "scrobbles": scrobbles.run,
     "audio": audio.run,

@@ -63,13 +63,13 @@ def discover() -> None:
     from dagster import DagsterInstance
 
     from bookpipe.defs.partitions import register
-    from bookpipe.defs.pipelines import PIPELINES
+    from bookpipe.defs.pipelines import sources
     from bookpipe.settings import Settings
 
     settings = Settings.load()
     console = Console()
     with DagsterInstance.get() as instance:
-        for pipeline in PIPELINES.values():
+        for pipeline in sources():
             if not pipeline.configured(settings):
                 console.print(f"{pipeline.name}: not configured")
                 continue
@@ -131,6 +131,20 @@ def load_calibre(**options: Any) -> None:
 def load_tars(**options: Any) -> None:
     """Load the missing tar shards of ebooks into MyBookshelf2."""
     _load("tars", **options)
+
+
+@load.command("calibre_covers")
+@_load_options
+def load_calibre_covers(**options: Any) -> None:
+    """Make missing covers and thumbnails for the books loaded from the Calibre library."""
+    _load("calibre_covers", **options)
+
+
+@load.command("tars_covers")
+@_load_options
+def load_tars_covers(**options: Any) -> None:
+    """Make missing covers and thumbnails for the books loaded from tar shards."""
+    _load("tars_covers", **options)
 
 
 @load.command("scrobbles")

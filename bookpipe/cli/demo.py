@@ -33,6 +33,10 @@ QUERIES = {
         "JOIN language n ON n.id = e.language_id LEFT JOIN source s ON s.ebook_id = e.id "
         "GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 5"
     ),
+    "Books with and without a cover": (
+        "SELECT CASE WHEN cover IS NULL THEN 'no cover' ELSE 'cover and thumbnail' END AS has, count(*) AS books "
+        "FROM ebook GROUP BY 1 ORDER BY 1"
+    ),
     "Books found for 'novak', as the application searches": (
         "SELECT e.title, s.location FROM ebook e JOIN source s ON s.ebook_id = e.id "
         "WHERE e.full_text @@ to_tsquery('public.custom', 'novak:*') ORDER BY e.id LIMIT 5"
@@ -90,6 +94,8 @@ def run_demo(books: int, fresh: bool, console: Console) -> int:
     summaries = [load_pipeline("calibre", None, None, (), True, console)]
     console.print("\n[bold]Loading the tar shards[/]")
     summaries.append(load_pipeline("tars", None, None, (), True, console))
+    console.print("\n[bold]Making covers and thumbnails of all these books[/]")
+    summaries += [load_pipeline(name, None, None, (), True, console) for name in ("calibre_covers", "tars_covers")]
     os.environ["BOOKPIPE_BATCH_SIZE"] = MUSIC_BATCH_SIZE
     console.print("\n[bold]Loading the exports of scrobbles into Koito on SQLite[/]")
     summaries.append(load_pipeline("scrobbles", None, None, (), True, console))

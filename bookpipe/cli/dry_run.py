@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from rich.console import Console
 from rich.progress import track
@@ -11,7 +12,7 @@ from bookpipe.cli.loading import LoadSummary
 from bookpipe.defs.partitions import find_batches, find_listen_batches
 from bookpipe.model.book_plans import source_key
 from bookpipe.model.errors import PartitionError
-from bookpipe.pipelines import books, calibre, scrobbles, songs
+from bookpipe.pipelines import books, calibre, covers, scrobbles, songs
 from bookpipe.pipelines.configured import (
     book_options,
     calibre_library,
@@ -71,6 +72,23 @@ def dry_run_tars(limit: int | None, partitions: Sequence[str], console: Console)
         summary.counts += plan_shard_dry(
             target, shards[key], book_options(settings), workers=settings.hash_threads, seen=seen
         )
+        summary.done += 1
+    _print(summary, console)
+
+
+def dry_run_covers(pipeline: str, limit: int | None, partitions: Sequence[str], console: Console) -> None:
+    """Find and render every missing cover of the books that `pipeline` loaded. Writes nothing anywhere."""
+    settings = Settings.load()
+    target = mybookshelf2(settings)
+    library = calibre_library(settings) if pipeline == "calibre" else None
+    loaded = covers.find_partitions(target, pipeline)
+    if unknown := [key for key in partitions if key not in loaded]:
+        raise PartitionError(f"MyBookshelf2 has no loaded books of the partition {', '.join(unknown)}.")
+    keys = list(partitions or loaded)[:limit]
+    summary = LoadSummary(total=len(keys))
+    for key in track(keys, "rendering", console=console, transient=True):
+        ebooks = covers.list_ebooks(target, pipeline, key)
+        summary.counts += covers.plan_dry(target, ebooks, library=library, threads=settings.hash_threads)
         summary.done += 1
     _print(summary, console)
 
@@ -154,6 +172,8 @@ def _print(summary: LoadSummary, console: Console) -> None:
 DRY_RUNS: dict[str, Callable[[int | None, Sequence[str], Console], None]] = {
     "calibre": dry_run_calibre,
     "tars": dry_run_tars,
+    "calibre_covers": partial(dry_run_covers, "calibre"),
+    "tars_covers": partial(dry_run_covers, "tars"),
     "scrobbles": dry_run_scrobbles,
     "audio": dry_run_audio,
 }

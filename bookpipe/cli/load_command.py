@@ -1,7 +1,7 @@
 """What `bookpipe load` does around the worker pool: which partitions, progress, and the summary."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 from rich.console import Console
@@ -12,7 +12,7 @@ from bookpipe.cli.loading import LoadSummary, WorkerPool
 from bookpipe.cli.worker import PartitionResult
 from bookpipe.defs.partitions import register
 from bookpipe.defs.pipelines import PIPELINES, Pipeline
-from bookpipe.defs.progress import partition_states, running_texts
+from bookpipe.defs.progress import loaded_fingerprints, partition_states, running_texts
 from bookpipe.defs.runs import fail_dead_runs
 from bookpipe.model.errors import PartitionError
 from bookpipe.model.rejections import REASON_HELP, Reason
@@ -46,8 +46,20 @@ def choose_partitions(
     if wanted:
         return list(wanted), 0
     states = partition_states(instance, pipeline)
-    keys = [key for key in found if again or states.get(key) in ("missing", "failed")]
-    return keys, sum(state == "materialized" for state in states.values()) if not again else 0
+    changed = _grown(instance, pipeline, found, states)
+    keys = [key for key in found if again or key in changed or states.get(key) in ("missing", "failed")]
+    return keys, sum(state == "materialized" for state in states.values()) - len(changed) if not again else 0
+
+
+def _grown(
+    instance: dg.DagsterInstance, pipeline: Pipeline, found: Mapping[str, str], states: Mapping[str, str]
+) -> set[str]:
+    """Partitions whose books are more by now than those that covers were made for."""
+    if pipeline.follows is None:
+        return set()
+    done = [key for key in found if states.get(key) == "materialized"]
+    seen = loaded_fingerprints(instance, pipeline, done)
+    return {key for key in done if seen.get(key) != found[key]}
 
 
 def load_pipeline(
@@ -64,7 +76,11 @@ def load_pipeline(
         if loaded:
             console.print(f"{loaded} partitions are loaded already (--again loads them, too).")
         if not keys:
-            console.print("Nothing to load: every partition of the source is loaded.")
+            console.print(
+                f"Nothing to make: all that is loaded of {pipeline.follows} was looked at."
+                if pipeline.follows
+                else "Nothing to load: every partition of the source is loaded."
+            )
             return LoadSummary(total=0)
         at_once = 1 if pipeline.in_order else min(workers or settings.workers, len(keys))
         pool = WorkerPool(name, at_once)

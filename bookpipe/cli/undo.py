@@ -36,7 +36,8 @@ def undo(settings: Settings, pipeline: str, partition: str, dry_run: bool, conso
         console.print(f"Nothing to undo: no load of {pipeline} {partition} has anything in {target}.")
         return
     if not dry_run:
-        State(settings.state_path).replace_rejections(pipeline, partition, [])
+        for name in (pipeline, f"{pipeline}_covers"):  # a book's cover goes with it
+            State(settings.state_path).replace_rejections(name, partition, [])
     console.print("Would be removed:" if dry_run else "Removed:")
     for kind in removed:
         console.print(f"  {counts[kind]:>8,} {kind}", highlight=False)

@@ -4,14 +4,18 @@ import dagster as dg
 
 from bookpipe.defs.errors import explained
 from bookpipe.defs.partitions import register
-from bookpipe.defs.pipelines import PIPELINES
+from bookpipe.defs.pipelines import PIPELINES, sources
 from bookpipe.settings import Settings
 
 load_jobs = {
     pipeline.name: dg.define_asset_job(
         pipeline.job_name,
         selection=dg.AssetSelection.assets(*pipeline.assets),
-        description=f"Load one partition of {pipeline.name}, from the source to the target.",
+        description=(
+            f"Make the covers of one loaded partition of {pipeline.follows}."
+            if pipeline.follows
+            else f"Load one partition of {pipeline.name}, from the source to the target."
+        ),
         tags={"bookpipe/pipeline": pipeline.name},
     )
     for pipeline in PIPELINES.values()
@@ -23,7 +27,7 @@ def register_partitions(context: dg.OpExecutionContext) -> None:
     """Register the partitions every configured source has and the instance does not know yet."""
     with explained(context):
         settings = Settings.load()
-        for pipeline in PIPELINES.values():
+        for pipeline in sources():
             if not pipeline.configured(settings):
                 context.log.info(f"{pipeline.name}: not configured")
                 continue

@@ -118,6 +118,20 @@ def check_shard_key(shards: Mapping[str, Shard], instance: dg.DagsterInstance, k
     return shards[key]
 
 
+def check_loaded_key(
+    loaded: Mapping[str, str], instance: dg.DagsterInstance, definition: dg.DynamicPartitionsDefinition, key: str
+) -> str:
+    """What `loaded` says of a partition, which is registered now if it was not; PartitionError for one whose books are
+    not loaded, before any side effect."""
+    if key not in loaded:
+        raise PartitionError(
+            f"MyBookshelf2 has no books of the partition {key!r} that bookpipe loaded: load them first. Covers are for "
+            "books that are there."
+        )
+    register(instance, definition, [key])
+    return loaded[key]
+
+
 def listens_key(export: str, first: int, last: int) -> str:
     return f"{export}-{first:07d}-{last:07d}"
 

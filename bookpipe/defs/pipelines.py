@@ -9,11 +9,13 @@ from bookpipe.defs.assets.archive_songs import archive_songs
 from bookpipe.defs.assets.books_from_calibre import books_from_calibre
 from bookpipe.defs.assets.books_from_tars import books_from_tars
 from bookpipe.defs.assets.calibre_books import calibre_books
+from bookpipe.defs.assets.covers_from_calibre import covers_from_calibre
+from bookpipe.defs.assets.covers_from_tars import covers_from_tars
 from bookpipe.defs.assets.koito_listens import koito_listens
 from bookpipe.defs.ops.scrobbles import find_batches as find_batches_of_listens
 from bookpipe.defs.ops.tars import fingerprint
 from bookpipe.defs.partitions import audio_batches, calibre_batches, find_batches, scrobble_batches, tar_shards
-from bookpipe.pipelines import configured, songs
+from bookpipe.pipelines import configured, covers, songs
 from bookpipe.runtime.state import State
 from bookpipe.settings import Settings, require
 
@@ -34,10 +36,11 @@ class Pipeline:
     configured: Callable[[Settings], bool]
     find: Callable[[Settings, dg.DagsterInstance], dict[str, str]]
     in_order: bool = False  # partitions are loaded one after the other, in the order in which they are found
+    follows: str | None = None  # the pipeline whose partitions these are: those that are loaded are found
 
     @property
     def job_name(self) -> str:
-        return f"load_{self.name}"
+        return f"make_{self.name}" if self.follows else f"load_{self.name}"
 
     @property
     def partitions_name(self) -> str:
@@ -64,6 +67,31 @@ def _find_songs(settings: Settings, _instance: dg.DagsterInstance) -> dict[str, 
     root = require(settings, "music_dir")
     # What is in a batch is fixed when its files are found: a file that changes since is another song.
     return {key: key for key in songs.find_batches(root, State(settings.state_path), settings.batch_size)}
+
+
+def _covers_of(books: str, source: Callable[[Settings], bool]) -> Pipeline:
+    """The covers of the books that a pipeline loads: their source is the target."""
+    loaded, partitions = {
+        "calibre": (covers_from_calibre, calibre_batches),
+        "tars": (covers_from_tars, tar_shards),
+    }[books]
+
+    def is_configured(settings: Settings) -> bool:
+        return source(settings) and settings.mybookshelf2_url is not None and settings.mybookshelf2_data_dir is not None
+
+    def find(settings: Settings, _instance: dg.DagsterInstance) -> dict[str, str]:
+        return covers.find_partitions(configured.mybookshelf2(settings), books)
+
+    return Pipeline(
+        name=f"{books}_covers",
+        partitions=partitions,
+        source_asset=loaded.key,
+        loaded_asset=loaded.key,
+        assets=(loaded,),
+        configured=is_configured,
+        find=find,
+        follows=books,
+    )
 
 
 PIPELINES: dict[str, Pipeline] = {
@@ -107,5 +135,12 @@ PIPELINES: dict[str, Pipeline] = {
             find=_find_songs,
             in_order=True,  # a batch has many uploads at a time, and an album may go on in the next batch
         ),
+        _covers_of("calibre", lambda settings: settings.calibre_library is not None),
+        _covers_of("tars", lambda settings: settings.tar_dir is not None),
     )
 }
+
+
+def sources() -> list[Pipeline]:
+    """The pipelines that have partitions of their own."""
+    return [pipeline for pipeline in PIPELINES.values() if pipeline.follows is None]

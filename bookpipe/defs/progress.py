@@ -1,11 +1,12 @@
 """How far each pipeline is, from what the instance knows: the same numbers for the shell, JSON and people."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import dagster as dg
 
+from bookpipe.defs.assets.calibre_books import FINGERPRINT
 from bookpipe.defs.pipelines import PIPELINES, Pipeline
 from bookpipe.defs.runs import PROGRESS_TAG
 from bookpipe.model.counts import LoadCounts
@@ -68,6 +69,21 @@ def partition_states(instance: dg.DagsterInstance, pipeline: Pipeline) -> dict[s
     status = instance.get_status_by_partition(pipeline.loaded_asset, keys, pipeline.partitions) or {}
     names = {"MATERIALIZED": "materialized", "FAILED": "failed", "IN_PROGRESS": "running"}
     return {key: names.get(s.value if (s := status.get(key)) else "", "missing") for key in keys}
+
+
+def loaded_fingerprints(instance: dg.DagsterInstance, pipeline: Pipeline, keys: Sequence[str]) -> dict[str, str]:
+    """What each partition's source looked like when it was last read."""
+    found: dict[str, str] = {}
+    for i in range(0, len(keys), 200):
+        some = list(keys[i : i + 200])
+        events = instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=pipeline.source_asset, asset_partitions=some), limit=5 * len(some)
+        ).records
+        for event in events:  # newest first
+            materialization = event.asset_materialization
+            if event.partition_key and materialization and FINGERPRINT in materialization.metadata:
+                found.setdefault(event.partition_key, str(materialization.metadata[FINGERPRINT].value))
+    return found
 
 
 def running_texts(instance: dg.DagsterInstance, pipeline: Pipeline) -> dict[str, str]:

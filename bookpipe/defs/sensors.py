@@ -8,27 +8,13 @@ import dagster as dg
 from bookpipe.defs.assets.calibre_books import FINGERPRINT
 from bookpipe.defs.jobs import load_jobs
 from bookpipe.defs.pipelines import PIPELINES, Pipeline
+from bookpipe.defs.progress import loaded_fingerprints
 from bookpipe.defs.retries import plan_retries
 from bookpipe.defs.runs import fail_dead_runs
 from bookpipe.model.errors import BookpipeError
 from bookpipe.settings import Settings
 
 MAX_NEW = 100  # partitions asked for in one tick
-
-
-def _loaded_fingerprints(instance: dg.DagsterInstance, pipeline: Pipeline, keys: list[str]) -> dict[str, str]:
-    """What each partition's source looked like when it was last read."""
-    found: dict[str, str] = {}
-    for i in range(0, len(keys), 200):
-        some = keys[i : i + 200]
-        events = instance.fetch_materializations(
-            dg.AssetRecordsFilter(asset_key=pipeline.source_asset, asset_partitions=some), limit=5 * len(some)
-        ).records
-        for event in events:  # newest first
-            materialization = event.asset_materialization
-            if event.partition_key and materialization and FINGERPRINT in materialization.metadata:
-                found.setdefault(event.partition_key, str(materialization.metadata[FINGERPRINT].value))
-    return found
 
 
 def _damaged_fingerprints(instance: dg.DagsterInstance, pipeline: Pipeline, keys: list[str]) -> dict[str, str]:
@@ -70,7 +56,7 @@ def discover_partitions(context: dg.SensorEvaluationContext) -> dg.SensorResult 
             problems.append(f"{pipeline.name}: {error}")
             continue
         have = set(context.instance.get_dynamic_partitions(pipeline.partitions_name))
-        loaded = _loaded_fingerprints(context.instance, pipeline, [key for key in found if key in have])
+        loaded = loaded_fingerprints(context.instance, pipeline, [key for key in found if key in have])
         new = [key for key in found if key not in have]
         status = context.instance.get_status_by_partition(pipeline.loaded_asset, list(found), pipeline.partitions) or {}
         # Running partitions are left alone, and failed ones to the other sensor; but that gives up at once where the

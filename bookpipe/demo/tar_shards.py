@@ -1,5 +1,6 @@
 """Tar shards of ebooks for the demo, the tests and the benchmarks, as bulk collections come: members without
-extensions, named by bare numbers. The same arguments give the same bytes on every machine."""
+extensions, named by bare numbers. The same arguments give the same bytes on every machine, but for the pictures, which
+are as Pillow packs them."""
 
 import gzip
 import os
@@ -10,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bookpipe.demo.calibre_content import FREE_TAGS, GENRES, LANGUAGE_WEIGHTS, LANGUAGES, draw_credits
-from bookpipe.demo.ebook_files import MAKERS, BookText, make_epub, make_mobi
+from bookpipe.demo.ebook_files import MAKERS, BookText, make_cover_jpeg, make_epub, make_mobi
 
+_COVERS = 0.6  # of the books whose format can hold one
+_COVER_SIZE = (300, 400)
 _MTIME = 1_600_000_000
 _SHARDS = ("16470000", "16480000.tar", "16490000.tar.gz")  # a bare number is how the large ones come
 _BOOKS = 120  # in each shard
@@ -73,15 +76,18 @@ def _draw_texts(rng: random.Random) -> Iterator[BookText]:
     """Books without end, no two alike."""
     for number, credit in enumerate(draw_credits(rng, in_series=0.2)):
         language = rng.choices(LANGUAGES, LANGUAGE_WEIGHTS)[0]
+        title = f"{language.title(rng)} {number + 1}"
+        authors = tuple(language.person(author) for author in credit.authors)
         yield BookText(
-            title=f"{language.title(rng)} {number + 1}",
-            authors=tuple(language.person(author) for author in credit.authors),
+            title=title,
+            authors=authors,
             language=language.short_code,
             series=f"{language.series_name(rng)}" if credit.series is not None else None,
             series_index=credit.series_index if credit.series is not None else None,
             tags=tuple(rng.sample(GENRES, 1) + rng.sample(FREE_TAGS, rng.randint(0, 1))),
             year=rng.randint(1850, 2020),
             body="\n\n".join(language.prose(rng, 8) for _ in range(rng.randint(2, 8))),
+            cover=make_cover_jpeg(title, authors[0], number, _COVER_SIZE) if rng.random() < _COVERS else b"",
         )
 
 

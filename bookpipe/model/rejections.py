@@ -37,6 +37,10 @@ class Reason(str, Enum):
     LIKELY_REFUSED = "likely_refused"
     REFUSED = "refused"
     UPLOAD_FAILED = "upload_failed"
+    NO_COVER = "no_cover"
+    BAD_IMAGE = "bad_image"
+    NAME_TAKEN = "name_taken"
+    EBOOK_GONE = "ebook_gone"
 
     def __str__(self) -> str:
         return self.value
@@ -73,6 +77,10 @@ REASON_HELP: dict[Reason, str] = {
     Reason.LIKELY_REFUSED: "the music archive is known to refuse such files by their first bytes; it was not sent",
     Reason.REFUSED: "the music archive refused the file for good; its own words are in the detail",
     Reason.UPLOAD_FAILED: "the file could not be uploaded now; the next run of the partition tries it again",
+    Reason.NO_COVER: "there is no picture beside the book and none in its files; add one to the book in Calibre",
+    Reason.BAD_IMAGE: "the book's picture is damaged, too large or of a kind that is not read; the detail says which",
+    Reason.NAME_TAKEN: "somebody else's file is where the cover or thumbnail belongs; it is never written over",
+    Reason.EBOOK_GONE: "the book was deleted in MyBookshelf2 while its cover was made",
 }
 
 

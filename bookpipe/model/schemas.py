@@ -110,3 +110,26 @@ LISTEN_OUTCOMES = pa.schema(
         pa.field("title", pa.string()),
     ]
 )
+
+# The ebooks that one partition's loads made, as far as they live.
+LOADED_EBOOKS = pa.schema(
+    [
+        pa.field("ebook_id", pa.int64(), nullable=False),
+        pa.field("origin", pa.string(), nullable=False),
+        pa.field("item", pa.int64(), nullable=False),
+        pa.field("has_cover", pa.bool_(), nullable=False),
+    ]
+)
+
+# How each of them ended when covers were made.
+COVER_OUTCOMES = pa.schema(
+    [
+        pa.field("ebook_id", pa.int64(), nullable=False),
+        pa.field("origin", pa.string(), nullable=False),
+        pa.field("item", pa.int64(), nullable=False),
+        pa.field("outcome", pa.string(), nullable=False),
+        pa.field("reason", pa.string()),
+        pa.field("detail", pa.string()),
+        pa.field("base_dir", pa.string()),  # null where nothing had to be looked for
+    ]
+)

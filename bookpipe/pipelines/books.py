@@ -16,10 +16,10 @@ from bookpipe.resolve.book_paths import BookPath, book_path, free_location, sett
 from bookpipe.resolve.books import Batch, BookOptions, joinable_keys, plan_books
 from bookpipe.runtime.garbage import collector_paused
 from bookpipe.targets.mybookshelf2 import lookups
+from bookpipe.targets.mybookshelf2.files import NameTakenError
 from bookpipe.targets.mybookshelf2.journal import Journal
 from bookpipe.targets.mybookshelf2.load import ChangedMeanwhileError, Ids, Writer
 from bookpipe.targets.mybookshelf2.server import MyBookshelf2, Session
-from bookpipe.targets.mybookshelf2.storage import NameTakenError
 from bookpipe.targets.postgres import Connection, translating
 
 Target = MyBookshelf2 | Session

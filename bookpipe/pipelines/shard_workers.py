@@ -1,4 +1,4 @@
-"""Processes that examine the members of shards: each reads from the file that holds them, so that no bytes travel.
+"""Processes that look at ebooks, as the members of shards are: each reads from the file itself, no bytes travel.
 
 Parsing holds Python's lock, so that threads would get in the way of each other and of the writing; and no parser is
 safe against every file. What a process is asked and answers are small tuples, and the descriptor of the file. It ends
@@ -18,14 +18,17 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
+from typing import Any
 
 from bookpipe.model.errors import TerminalError, TransientError
 from bookpipe.model.rejections import Reason
-from bookpipe.pipelines.shard_members import PIECE, Examined, MemberReader
-from bookpipe.sources.ebook_types import HEAD_BYTES
+from bookpipe.pipelines.shard_members import PIECE, Examined, MemberReader, ReadAt
+from bookpipe.sources.ebook_metadata import find_cover
+from bookpipe.sources.ebook_types import HEAD_BYTES, identify
 from bookpipe.sources.tar_streams import OpenFile
 
 Request = tuple[int, int, str | None]  # offset in the file, size, the extension its name claims
+EXAMINE, HASH, FIND_PICTURE = "examine", "hash", "find picture"  # what a process may be asked for
 
 TIME_LIMIT_S = 10.0  # of the processor, for a member; the slowest honest ones take a few tenths
 _MAX_MEMORY = 2 << 30  # bytes of address space; parsers in C end the process when they get no more
@@ -56,17 +59,22 @@ class MemberWorkers:
 
         Raises OSError when the file cannot be read on, TransientError when no process can be started.
         """
-        found = self._ask(file, requests, parse=True)
+        found = self._ask(file, requests, EXAMINE)
         if found is None and len(requests) > 1:  # one of them is to blame
             return [one for request in requests for one in self.examine(file, [request])]
-        return found or self._ask(file, requests, parse=False) or [_DEADLY]
+        return [Examined(*one) for one in found or self._ask(file, requests, HASH) or [_DEADLY]]
 
-    def _ask(self, file: OpenFile, requests: Sequence[Request], *, parse: bool) -> list[Examined] | None:
+    def find_picture(self, file: OpenFile, request: Request) -> bytes | None:
+        """The picture that stands for a book; None when it has none, or ends its process. Raises as `examine` does."""
+        found = self._ask(file, [request], FIND_PICTURE)
+        return found[0] if found else None
+
+    def _ask(self, file: OpenFile, requests: Sequence[Request], what: str) -> list[Any] | None:
         """None when the process ended."""
         worker, found = self._idle.get(), None
         try:
             worker = worker or _Worker(self._kinds, self._time_limit_s)
-            found = worker.ask(file, requests, parse)
+            found = worker.ask(file, requests, what)
         finally:
             if worker is not None and found is None:
                 worker.end()
@@ -115,13 +123,13 @@ class _Worker:
                 f"a process that examines members ended with code {self._process.returncode} when it was started"
             ) from error
 
-    def ask(self, file: OpenFile, requests: Sequence[Request], parse: bool) -> list[Examined] | None:
+    def ask(self, file: OpenFile, requests: Sequence[Request], what: str) -> list[Any] | None:
         """Its answer; None when it ended. Raises OSError when the file cannot be read on."""
         try:
-            self._connection.send((list(requests), parse))
+            self._connection.send((list(requests), what))
             # Each time anew: a descriptor that it kept would keep the space of a file without a name.
             reduction.send_handle(self._connection, file.fd, self._process.pid)
-            answer = self._connection.recv()
+            answer: Any = self._connection.recv()
         except EOFError:
             return None
         except OSError as error:
@@ -130,7 +138,7 @@ class _Worker:
             return None
         if isinstance(answer, BaseException):
             raise answer
-        return [Examined(*one) for one in answer]
+        return list(answer)
 
     def end(self) -> None:
         self._connection.close()
@@ -140,7 +148,14 @@ class _Worker:
 
 def read_member(reader: MemberReader, fd: int, request: Request, buffer: memoryview, *, parse: bool = True) -> Examined:
     """Examine a member, read into `buffer` when it fits there. OSError when the shard cannot be read on."""
-    offset, size, given = request
+    _, size, given = request
+    data, read_at = _open(fd, request, buffer)
+    return reader.examine(data, size, read_at, given, parse=parse)
+
+
+def _open(fd: int, request: Request, buffer: memoryview) -> tuple[memoryview, ReadAt]:
+    """All of a member, or its beginning when it does not fit into the buffer, and a way to the rest."""
+    offset, size, _ = request
     wanted = size if size <= len(buffer) else HEAD_BYTES
     data = buffer[: os.preadv(fd, [buffer[:wanted]], offset)]
     if len(data) < wanted:
@@ -149,7 +164,16 @@ def read_member(reader: MemberReader, fd: int, request: Request, buffer: memoryv
     def read_at(start: int, length: int) -> bytes:
         return os.pread(fd, max(0, min(length, size - start)), offset + start)
 
-    return reader.examine(data, size, read_at, given, parse=parse)
+    return data, read_at
+
+
+def _look(what: str, reader: MemberReader, fd: int, request: Request, buffer: memoryview) -> Any:
+    if what != FIND_PICTURE:
+        return tuple(read_member(reader, fd, request, buffer, parse=what == EXAMINE))
+    _, size, given = request
+    data, read_at = _open(fd, request, buffer)
+    kind = identify(bytes(data[:HEAD_BYTES]), size, read_at, given)
+    return find_cover(kind, data, size, read_at) if kind else None
 
 
 def _limit_resources() -> None:
@@ -172,13 +196,13 @@ def main(descriptor: int) -> None:
             reader = MemberReader(kinds)
             connection.send(None)
             while True:
-                requests, parse = connection.recv()
+                requests, what = connection.recv()
                 fd = reduction.recv_handle(connection)
                 found = []
                 try:
                     for request in requests:
                         signal.setitimer(signal.ITIMER_PROF, time_limit_s + request[1] / _DIGESTED_PER_S)
-                        found.append(tuple(read_member(reader, fd, request, buffer, parse=parse)))
+                        found.append(_look(what, reader, fd, request, buffer))
                     connection.send(found)
                 except (OSError, TerminalError, TransientError) as error:
                     connection.send(error)

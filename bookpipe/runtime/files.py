@@ -57,6 +57,54 @@ def real_path(fd: int, path: bytes) -> bytes:
     return os.path.realpath(path)
 
 
+def read_file(path: bytes, *, inside: bytes | None, max_size: int) -> bytes | Refused:
+    """A whole file of at most `max_size` bytes. As with `digest_file`, it must be in the folder `inside`, if that is
+    said, and only trouble of the whole storage is raised."""
+    found = open_file(path, inside=inside)
+    if isinstance(found, Refused):
+        return found
+    try:
+        size = os.fstat(found).st_size
+        if size > max_size:
+            return Refused(Reason.TOO_LARGE, f"{size} bytes")
+        with open(found, "rb", closefd=False) as file:
+            return file.read(max_size)
+    except OSError as error:
+        return refuse(error, path)
+    finally:
+        os.close(found)
+
+
+def open_file(path: bytes, *, inside: bytes | None) -> int | Refused:
+    """A descriptor of a regular file that really is in the folder `inside` (None: wherever it is)."""
+    try:
+        fd = os.open(path, _OPEN_FLAGS)
+    except OSError as error:
+        return refuse(error, path)
+    except ValueError as error:  # NUL in the path
+        return Refused(Reason.BAD_PATH, str(error))
+    try:
+        refused = _refuse_open(fd, path, inside)
+    except BaseException:
+        os.close(fd)
+        raise
+    if refused is not None:
+        os.close(fd)
+        return refused
+    return fd
+
+
+def _refuse_open(fd: int, path: bytes, inside: bytes | None) -> Refused | None:
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return Refused(Reason.NOT_A_FILE, "")
+        if inside is not None and not (where := real_path(fd, path)).startswith(inside + b"/"):
+            return Refused(Reason.OUTSIDE_LIBRARY, f"the file is really {os.fsdecode(where)!r}")
+        return None
+    except OSError as error:
+        return refuse(error, path)
+
+
 def digest_file(
     path: bytes, given: str | None, *, inside: bytes, identify: Identify, max_size: int, known: Digest | None = None
 ) -> Digest | Refused:
@@ -66,19 +114,11 @@ def digest_file(
     reading when size and modification time still match; where the file is and that it may be read is always
     found out by opening it. OSErrors of the one file become Refused, trouble of the whole storage TransientError.
     """
-    try:
-        fd = os.open(path, _OPEN_FLAGS)
-    except OSError as error:
-        return refuse(error, path)
-    except ValueError as error:  # NUL in the path
-        return Refused(Reason.BAD_PATH, str(error))
+    fd = open_file(path, inside=inside)
+    if isinstance(fd, Refused):
+        return fd
     try:
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            return Refused(Reason.NOT_A_FILE, "")
-        where = real_path(fd, path)
-        if not where.startswith(inside + b"/"):
-            return Refused(Reason.OUTSIDE_LIBRARY, f"the file is really {os.fsdecode(where)!r}")
         size = status.st_size
         if known is not None and (known.size, known.mtime_ns) == (size, status.st_mtime_ns):
             return known

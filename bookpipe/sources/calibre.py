@@ -117,6 +117,21 @@ class CalibreLibrary:
             if collecting:
                 gc.enable()
 
+    def origin(self) -> str:
+        """The name of the library's rows, in every target."""
+        return f"calibre:{self.uuid()}"
+
+    def cover_paths(self, first: int, last: int) -> dict[int, bytes]:
+        """Where the covers of the books `first`..`last` (both included) are, if they have any.
+
+        Whether there is a file is not asked, and neither is has_cover, which is wrong both ways. A book whose folder
+        would not be inside the library has no entry.
+        """
+        with calibre_db.reading(self.path, self.timeout_s) as db:
+            rows = db.execute("SELECT id, path FROM books WHERE id BETWEEN ? AND ?", (first, last)).fetchall()
+        folders = ((book, folder_path(os.fsencode(self.path), _as_bytes(path))) for book, path in rows)
+        return {book: folder + b"/cover.jpg" for book, folder in folders if isinstance(folder, bytes)}
+
 
 def _uuid(db: sqlite3.Connection) -> str:
     row = db.execute("SELECT uuid FROM library_id").fetchone()

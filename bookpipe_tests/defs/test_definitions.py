@@ -35,6 +35,16 @@ def test_the_catalogue_is_this() -> None:
         "archive/songs": ("audio_batches", [], ["counts_add_up", "songs_are_processed", "songs_are_whole"]),
         "calibre/books": ("calibre_batches", [], []),
         "koito/listens": ("scrobble_batches", [], ["counts_add_up", "listens_are_there", "names_are_whole"]),
+        "mybookshelf2/covers_from_calibre": (
+            "calibre_batches",
+            ["mybookshelf2/books_from_calibre"],
+            ["counts_add_up", "covers_are_readable"],
+        ),
+        "mybookshelf2/covers_from_tars": (
+            "tar_shards",
+            ["mybookshelf2/books_from_tars"],
+            ["counts_add_up", "covers_are_readable"],
+        ),
         "mybookshelf2/books_from_tars": (
             "tar_shards",
             [],
@@ -51,7 +61,8 @@ def test_the_catalogue_is_this() -> None:
 def test_jobs_and_sensors_are_these() -> None:
     repository = defs.get_repository_def()
     jobs = {job.name for job in repository.get_all_jobs() if not job.name.startswith("__")}
-    assert jobs == {"discover", "load_audio", "load_calibre", "load_scrobbles", "load_tars"}
+    loads = {"load_audio", "load_calibre", "load_scrobbles", "load_tars"}
+    assert jobs == {"discover", "make_calibre_covers", "make_tars_covers", *loads}
     assert {sensor.name for sensor in repository.sensor_defs} == {"discover_partitions", "retry_failed_partitions"}
 
 

@@ -47,8 +47,8 @@ def growing(setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return library
 
 
-def keys_of(found: SensorExecutionData) -> list[str]:
-    return sorted(str(request.partition_key) for request in found.run_requests or ())
+def keys_of(found: SensorExecutionData, job: str = "load_calibre") -> list[str]:
+    return sorted(str(request.partition_key) for request in found.run_requests or () if request.job_name == job)
 
 
 def test_new_batches_are_registered_and_asked_for_once(growing: Path, instance: dg.DagsterInstance) -> None:

@@ -182,7 +182,7 @@ def test_a_process_ends_with_the_connection_to_it(tmp_path: Path) -> None:
     """However its parent ends, the connection does."""
     file, requests = packed(tmp_path / "members", [book(1)])
     worker = shard_workers._Worker(sorted(BOOK_KINDS), shard_workers.TIME_LIMIT_S)
-    assert worker.ask(file, requests, True) == read_here(file, requests)
+    assert worker.ask(file, requests, shard_workers.EXAMINE) == list(map(tuple, read_here(file, requests)))
     worker._connection.close()
     assert worker._process.wait(30) == 0
 

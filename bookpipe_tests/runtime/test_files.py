@@ -11,7 +11,7 @@ import pytest
 
 from bookpipe.model.errors import TransientError
 from bookpipe.model.rejections import Reason
-from bookpipe.runtime.files import HEAD, WHOLE_READ, Refused, digest_file, refuse
+from bookpipe.runtime.files import HEAD, WHOLE_READ, Refused, digest_file, read_file, refuse
 from bookpipe.runtime.state import Digest
 from bookpipe_tests.unprivileged import nobody, open_folder
 
@@ -250,3 +250,29 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     for name in ("book", "folder", "out", "missing"):
         digest(tmp_path / name)
     assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_whole_file_is_read_or_refused_for_the_same_reasons(tmp_path: Path) -> None:
+    def found(name: str, max_size: int = 100) -> object:
+        return read_file(os.fsencode(inside / name), inside=os.fsencode(inside), max_size=max_size)
+
+    inside = tmp_path / "inside"
+    (inside / "folder").mkdir(parents=True)
+    (inside / "file").write_bytes(b"x" * 100)
+    (inside / "empty").touch()
+    (tmp_path / "outside").write_bytes(b"x")
+    (inside / "link").symlink_to(tmp_path / "outside")
+    (inside / "good link").symlink_to(inside / "file")
+    os.mkfifo(inside / "pipe")
+    assert found("file") == found("good link") == b"x" * 100
+    assert found("empty") == b""
+    refused = {
+        name: reason(found(name)) for name in ("link", "folder", "pipe", "none", "none/none", "file/none", "a\0")
+    }
+    assert refused == {
+        "link": Reason.OUTSIDE_LIBRARY, "folder": Reason.NOT_A_FILE, "pipe": Reason.NOT_A_FILE,
+        "none": Reason.MISSING_FILE, "none/none": Reason.MISSING_FILE, "file/none": Reason.MISSING_DIR,
+        "a\0": Reason.BAD_PATH,
+    }  # fmt: skip
+    assert reason(found("file", 99)) is Reason.TOO_LARGE
+    assert read_file(os.fsencode(inside / "link"), inside=None, max_size=1) == b"x"

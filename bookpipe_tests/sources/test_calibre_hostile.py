@@ -248,6 +248,7 @@ def test_a_path_that_is_no_path_inside_the_library_is_rejected(
     assert 0 < len(row["detail"]) < 1_500
     if column == "books.path":
         assert row["cover_path"] is None
+        assert list(library.cover_paths(1, 100)) == [1, 3]
 
 
 def test_undecodable_names_still_lead_to_their_file(library: CalibreLibrary) -> None:
@@ -257,6 +258,7 @@ def test_undecodable_names_still_lead_to_their_file(library: CalibreLibrary) -> 
     assert row["path"] == os.fsencode(library.path) + b"/caf\xe9/\xff (2)/na\xefve.epub"
     assert row["file_name"] == "na\ufffdve.epub"
     assert row["cover_path"] == os.fsencode(library.path) + b"/caf\xe9/\xff (2)/cover.jpg"
+    assert library.cover_paths(2, 2) == {2: row["cover_path"]}
 
 
 @pytest.mark.parametrize("uuid", ["CAST(x'fffe' AS TEXT)", "x'fffe'", "'a' || char(0) || 'b'", "''"])

@@ -10,7 +10,8 @@ import pytest
 
 from bookpipe.model.book_plans import Content, Placement, Write
 from bookpipe.model.errors import BookpipeError, TransientError
-from bookpipe.targets.mybookshelf2.storage import CONTENT, MODES, PART, BookFolder, NameTakenError
+from bookpipe.targets.mybookshelf2.files import NameTakenError
+from bookpipe.targets.mybookshelf2.storage import CONTENT, MODES, PART, BookFolder
 
 
 def _write(data: bytes, file: int) -> None:

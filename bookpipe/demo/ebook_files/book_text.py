@@ -19,6 +19,7 @@ class BookText:
     tags: tuple[str, ...]
     year: int | None
     body: str  # paragraphs are separated by empty lines
+    cover: bytes = b""  # a JPEG; only in EPUB, FB2, Mobipocket and KF8
     pad_to: int = 0  # bytes a file has at least; filled up without compression where no reader looks
 
 

@@ -23,6 +23,8 @@ def make_cover_jpeg(title: str, author: str, seed: int, size: tuple[int, int] = 
     image = Image.new("RGB", size, background)
     draw = ImageDraw.Draw(image)
     margin = max(1, width // 12)
+    # A frame: without one, whoever trims borders would trim all that is not written on.
+    draw.rectangle((0, 0, width - 1, height - 1), outline=accent, width=max(1, width // 60))
     draw.rectangle((margin, height * 5 // 8, width - margin, height * 5 // 8 + max(1, height // 150)), fill=accent)
     lines = "\n".join(textwrap.wrap(title, 16)[:6])
     draw.multiline_text(

@@ -1,5 +1,7 @@
 """Ebooks that are markup: EPUB, FictionBook, HTML and plain text."""
 
+import base64
+
 from bookpipe.demo.ebook_files.book_text import (
     XML_DECLARATION,
     BookText,
@@ -41,6 +43,8 @@ def _epub(book: BookText, padding: int) -> bytes:
         else ""
     )
     listed = '<item id="filler" href="filler.css" media-type="text/css"/>' if padding else ""
+    if book.cover:
+        listed += '<item id="cover" href="cover.jpg" media-type="image/jpeg" properties="cover-image"/>'
     package = (
         f'{XML_DECLARATION}<package xmlns="http://www.idpf.org/2007/opf" version="3.0" unique-identifier="uid">\n'
         f'<metadata xmlns:dc="http://purl.org/dc/elements/1.1/">\n'
@@ -63,9 +67,10 @@ def _epub(book: BookText, padding: int) -> bytes:
         ("OEBPS/content.opf", package.encode()),
         ("OEBPS/nav.xhtml", nav.encode()),
         ("OEBPS/text.xhtml", text.encode()),
+        *([("OEBPS/cover.jpg", book.cover)] if book.cover else []),
         *filler("OEBPS/filler.css", padding),
     ]
-    return zip_archive(members, stored=("mimetype", "OEBPS/filler.css"))
+    return zip_archive(members, stored=("mimetype", "OEBPS/cover.jpg", "OEBPS/filler.css"))
 
 
 def make_epub(book: BookText) -> bytes:
@@ -89,14 +94,21 @@ def make_fb2(book: BookText, encoding: str = "utf-8") -> bytes:
     authors = "".join(map(_fb2_author, book.authors)) or _fb2_author("")
     sequence = f'<sequence name="{escaped(book.series)}" number="{series_number(book)}"/>' if book.series else ""
     paragraphs = "\n".join(f"<p>{escaped(part)}</p>" for part in body_paragraphs(book)) or "<empty-line/>"
+    links, page, picture = "", "", ""
+    if book.cover:
+        links = ' xmlns:l="http://www.w3.org/1999/xlink"'
+        page = '<coverpage><image l:href="#cover.jpg"/></coverpage>'
+        encoded = base64.b64encode(book.cover).decode()
+        picture = f'<binary id="cover.jpg" content-type="image/jpeg">{encoded}</binary>'
     text = (
-        f'<?xml version="1.0" encoding="{name}"?>\n<FictionBook xmlns="http://www.gribuser.ru/xml/fictionbook/2.0">\n'
+        f'<?xml version="1.0" encoding="{name}"?>\n'
+        f'<FictionBook xmlns="http://www.gribuser.ru/xml/fictionbook/2.0"{links}>\n'
         f"<description><title-info>{elements('genre', book.tags) or '<genre>other</genre>'}{authors}"
-        f"<book-title>{escaped(book.title)}</book-title>{element('date', year_text(book))}"
+        f"<book-title>{escaped(book.title)}</book-title>{element('date', year_text(book))}{page}"
         f"<lang>{escaped(book.language)}</lang>{sequence}</title-info>\n"
         f"<document-info>{_fb2_author('bookpipe')}<date>2000</date><id>{identifier(book)}</id>"
         f"<version>1.0</version></document-info></description>\n"
-        f"<body><section>{paragraphs}</section></body></FictionBook>\n"
+        f"<body><section>{paragraphs}</section></body>{picture}</FictionBook>\n"
     )
     data = mark + text.encode(codec, "xmlcharrefreplace")
     return data + "".ljust(max(0, book.pad_to - len(data))).encode(codec)

@@ -22,13 +22,15 @@ def _mobi_of_version(book: BookText, version: int, padding: int) -> bytes:
     ).encode()
     records = _records(text)
     after_text = len(records) + 1  # number of the first record that is no text
-    extras = [b" " * padding] if padding else []
+    extras = [record for record in (book.cover, b" " * padding) if record]  # pictures come first
     flis, fcis = after_text + len(extras), after_text + len(extras) + 1
 
     title = clean(book.title).encode()
     fields = [(100, author) for author in book.authors] + [(105, tag) for tag in book.tags]
     fields += [(106, year_text(book)), (501, "EBOK"), (503, book.title), (524, book.language)]
     values = [(number, clean(value).encode()) for number, value in fields if value]
+    if book.cover:
+        values.append((201, struct.pack(">I", 0)))  # counted from the first image
     exth = b"".join(struct.pack(">II", number, 8 + len(value)) + value for number, value in values)
     exth = struct.pack(">4sII", b"EXTH", 12 + len(exth), len(values)) + exth
     exth += b"\0" * (-len(exth) % 4)

@@ -16,11 +16,11 @@ from bookpipe.sources.ebook_metadata.file_names import title_from_name
 from bookpipe.sources.ebook_metadata.html import read_html
 from bookpipe.sources.ebook_metadata.mobi import read_mobi, read_pdb
 from bookpipe.sources.ebook_metadata.office import read_docx, read_odt
-from bookpipe.sources.ebook_metadata.pdf import read_pdf
+from bookpipe.sources.ebook_metadata.pdf import draw_first_page, read_pdf
 from bookpipe.sources.ebook_metadata.rtf import read_rtf
 from bookpipe.sources.zip_directory import ReadAt
 
-__all__ = ["EbookMetadata", "Status", "read_cover", "read_metadata", "title_from_name"]
+__all__ = ["EbookMetadata", "Status", "find_cover", "read_cover", "read_metadata", "title_from_name"]
 
 Reader = Callable[[int, ReadAt], EbookMetadata]
 
@@ -83,3 +83,16 @@ def read_metadata(kind: str, data: bytes | bytearray | memoryview, size: int, re
     if failures:  # the source's own failure is not the file's
         raise failures[0]
     return says
+
+
+def find_cover(kind: str, data: bytes | bytearray | memoryview, size: int, read_at: ReadAt) -> bytes | None:
+    """The picture that stands for the book: the one a file names as its cover, of a PDF its first page.
+
+    As `read_metadata` otherwise.
+    """
+    if kind != "pdf":
+        return read_cover(kind, read_metadata(kind, data, size, read_at).cover, size, read_at)
+    try:
+        return draw_first_page(size, read_at)
+    except (UnreadableError, EncryptedError):
+        return None

@@ -1,4 +1,4 @@
-"""PDF: the Info dictionary, read by PDFium.
+"""PDF: the Info dictionary, read by PDFium, and the first page, drawn by it.
 
 No parser of PDF is safe against every file: hostile ones crash, hang and fill memory. Whoever reads files of unknown
 origin does so in a process that may end. XMP is only read where Info has neither title nor author: writers that fill
@@ -7,6 +7,8 @@ it mostly fill Info too.
 
 import ctypes
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from bookpipe.model.errors import TerminalError
@@ -26,6 +28,7 @@ from bookpipe.sources.ebook_metadata.text_encodings import decode_mislabelled
 from bookpipe.sources.zip_directory import ReadAt
 
 _BUFFER = 64 << 10  # bytes: of a file of gigabytes some of these are read
+_PAGE = (640, 904)  # pixels of a picture at most: twice what a cover needs
 _MAX_TEXT = 100_000  # characters of one entry
 _KEYS = ("Title", "Author", "Keywords")
 
@@ -35,11 +38,37 @@ def read_pdf(size: int, read_at: ReadAt) -> EbookMetadata:
 
     TerminalError when PDFium is not installed.
     """
+    pdfium = _pdfium()
+    with _opened(pdfium, size, read_at) as document:
+        return _metadata(_read(pdfium, document, size, read_at))
+
+
+def draw_first_page(size: int, read_at: ReadAt) -> bytes | None:
+    """The first page as a JPEG, at most twice as large as a cover; None when it is empty or cannot be drawn.
+
+    UnreadableError and EncryptedError when it is no PDF that can be opened; else as `read_pdf`.
+    """
+    pdfium = _pdfium()
+    with _opened(pdfium, size, read_at) as document:
+        try:
+            page = document[0]
+            width, height = page.get_size()
+            image = page.render(scale=min(_PAGE[0] / width, _PAGE[1] / height)).to_pil().convert("RGB")
+        except (pdfium.PdfiumError, IndexError, ValueError, ZeroDivisionError, OverflowError, MemoryError):
+            return None
+        if all(low == high for low, high in image.getextrema()):
+            return None
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=90)
+        return buffer.getvalue()
+
+
+def _pdfium() -> Any:
     try:
         import pypdfium2  # noqa: PLC0415  takes its time, and many shards have no PDF
     except ImportError as error:
         raise TerminalError(f"PDFs cannot be read: {error}; is pypdfium2 installed?") from error
-    return _metadata(_read(pypdfium2, size, read_at))
+    return pypdfium2
 
 
 class _File(io.RawIOBase):
@@ -70,8 +99,8 @@ class _File(io.RawIOBase):
         return len(piece)
 
 
-def _read(pdfium: Any, size: int, read_at: ReadAt) -> dict[str, str]:
-    """The entries of Info, or those of XMP (by their names with prefix), and the language."""
+@contextmanager
+def _opened(pdfium: Any, size: int, read_at: ReadAt) -> Iterator[Any]:
     try:
         document = pdfium.PdfDocument(io.BufferedReader(_File(size, read_at), _BUFFER))
     except pdfium.PdfiumError as error:
@@ -79,15 +108,20 @@ def _read(pdfium: Any, size: int, read_at: ReadAt) -> dict[str, str]:
             raise EncryptedError(f"the PDF needs a password or key: {error}") from error
         raise UnreadableError(str(error)) from error
     try:
-        entries = {key: document.get_metadata_value(key)[:_MAX_TEXT] for key in _KEYS}
-        entries["Lang"] = _language(pdfium.raw, document)
-        # Of an encrypted file the stream may be, too: only PDFium could read it, and it does not.
-        says = any(clean_text(entries[key], MAX_TITLE) for key in ("Title", "Author"))
-        if not says and pdfium.raw.FPDF_GetSecurityHandlerRevision(document) < 0:
-            entries |= {name: text[:_MAX_TEXT] for name, text in read_xmp(size, read_at).items()}
-        return entries
+        yield document
     finally:
         document.close()
+
+
+def _read(pdfium: Any, document: Any, size: int, read_at: ReadAt) -> dict[str, str]:
+    """The entries of Info, or those of XMP (by their names with prefix), and the language."""
+    entries = {key: document.get_metadata_value(key)[:_MAX_TEXT] for key in _KEYS}
+    entries["Lang"] = _language(pdfium.raw, document)
+    # Of an encrypted file the stream may be, too: only PDFium could read it, and it does not.
+    says = any(clean_text(entries[key], MAX_TITLE) for key in ("Title", "Author"))
+    if not says and pdfium.raw.FPDF_GetSecurityHandlerRevision(document) < 0:
+        entries |= {name: text[:_MAX_TEXT] for name, text in read_xmp(size, read_at).items()}
+    return entries
 
 
 def _language(raw: Any, document: Any) -> str:

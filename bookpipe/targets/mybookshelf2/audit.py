@@ -1,11 +1,12 @@
-"""Whether what a load made is really there: readable files of the right size, nothing twice."""
+"""Whether what a load made is really there: readable files of the right size, nothing twice, covers that show."""
 
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from bookpipe.targets.mybookshelf2.cover_images import is_jpeg
 from bookpipe.targets.mybookshelf2.server import MyBookshelf2
-from bookpipe.targets.mybookshelf2.storage import BookFolder
+from bookpipe.targets.mybookshelf2.storage import THUMBS, BookFolder
 from bookpipe.targets.postgres import as_array, joined, translating
 
 SHOWN = 20  # findings listed by name; all are counted
@@ -51,11 +52,37 @@ def audit_sources(target: MyBookshelf2, source_ids: Iterable[int]) -> Findings:
     )
 
 
+@dataclass
+class CoverFindings:
+    """What is wrong with the covers of some ebooks. Nothing when all is well."""
+
+    checked: int = 0
+    without: int = 0  # ebooks that are gone by now, or have no cover any more
+    bad_covers: list[str] = field(default_factory=list)  # paths below the data directory
+    bad_thumbnails: list[str] = field(default_factory=list)
+
+
+def audit_covers(target: MyBookshelf2, ebook_ids: Iterable[int]) -> CoverFindings:
+    """Whether these ebooks have a cover and a thumbnail, each of them a JPEG to its end."""
+    wanted = sorted(set(ebook_ids))
+    with target.connect() as connection, translating("checking covers"):
+        rows = connection.execute(
+            f"SELECT id, cover FROM ebook WHERE cover IS NOT NULL AND id = ANY({as_array('bigint')})".encode(),
+            (joined(wanted),),
+        ).fetchall()
+    folder = target.folder
+    thumbnails = [f"{THUMBS}/{ebook}.jpg" for ebook, _ in rows]
+    return CoverFindings(
+        checked=len(rows),
+        without=len(wanted) - len(rows),
+        bad_covers=[f"books/{cover}" for _, cover in rows if not is_jpeg(folder.full_path(cover))],
+        bad_thumbnails=[name.removeprefix("../") for name in thumbnails if not is_jpeg(folder.full_path(name))],
+    )
+
+
 def _readable(folder: BookFolder, location: str, size: int) -> bool:
-    full = os.fsencode(os.path.join(folder.root, location))
     try:
-        if folder.link_prefix and os.path.islink(full):
-            full = folder.host_target(os.readlink(full))
+        full = folder.host_path(location)
         return os.stat(full).st_size == size and os.access(full, os.R_OK)
     except OSError:
         return False

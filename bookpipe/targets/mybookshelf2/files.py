@@ -1,18 +1,43 @@
-"""Single files of the book folder: written, compared, synced."""
+"""Single files of the book folder: written, compared, synced; and what their errors mean."""
 
 import ctypes
+import errno
 import filecmp
 import hashlib
 import os
 
 from bookpipe.model.book_plans import Content
+from bookpipe.model.errors import BookpipeError, ConfigError, TransientError
 
 
-def write_new(content: Content, path: str) -> None:
-    """Write a file that is not there yet."""
+class NameTakenError(TransientError):
+    """Another program took a name between our look and our write: look again."""
+
+
+def translate(error: OSError, what: str) -> BookpipeError:
+    """The bookpipe error for an OSError of the book folder."""
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return ConfigError(
+            f"{what} cannot be written: {error.strerror}. Give this user the right to write under "
+            "BOOKPIPE_MYBOOKSHELF2_DATA_DIR (and check that it is not mounted read-only)."
+        )
+    if error.errno == errno.EXDEV:
+        return ConfigError(
+            f"{what} cannot be a hard link: the library is on another file system. Set BOOKPIPE_FILE_MODE to symlink "
+            "or copy."
+        )
+    if error.errno == errno.ENOSPC:
+        return TransientError(f"{what} cannot be written: the disk is full (space or inodes). Free some and try again.")
+    return TransientError(f"{what} cannot be written: {error.strerror}.")
+
+
+def write_new(content: Content, path: str, owner: tuple[int, int] | None = None) -> None:
+    """Write a file that is not there yet. `owner`: user and group to give it to."""
     file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
     try:
         content.write(file)
+        if owner:
+            os.fchown(file, *owner)
     finally:
         os.close(file)
 

@@ -25,9 +25,10 @@ from bookpipe.model.book_plans import BookPlan, Known, Placement
 from bookpipe.model.counts import LoadCounts
 from bookpipe.model.errors import BookpipeError, TransientError
 from bookpipe.targets.mybookshelf2 import lookups
+from bookpipe.targets.mybookshelf2.files import NameTakenError
 from bookpipe.targets.mybookshelf2.formats import FORMAT_NAMES, mime_type
 from bookpipe.targets.mybookshelf2.journal import Journal
-from bookpipe.targets.mybookshelf2.storage import CONTENT, UNDONE, BookFolder, NameTakenError
+from bookpipe.targets.mybookshelf2.storage import CONTENT, UNDONE, BookFolder
 from bookpipe.targets.mybookshelf2.tables import INSERT_TRIGGERS, Rights
 from bookpipe.targets.postgres import Connection, as_array, copy_table, joined, lock_tables, translating
 

@@ -16,8 +16,15 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 from bookpipe.model.book_plans import Content, Placement
-from bookpipe.model.errors import BookpipeError, ConfigError, TransientError
-from bookpipe.targets.mybookshelf2.files import have_same_bytes, sha1_of, sync_file_system, write_new
+from bookpipe.model.errors import ConfigError
+from bookpipe.targets.mybookshelf2.files import (
+    NameTakenError,
+    have_same_bytes,
+    sha1_of,
+    sync_file_system,
+    translate,
+    write_new,
+)
 
 MODES = ("symlink", "hardlink", "copy")
 # How the journal names files to remove after an undo, and what they are besides a source's "size:sha1".
@@ -26,10 +33,7 @@ CONTENT = "content"  # how the journal names files of bytes that came with the l
 CONTENT_THREADS = 2  # that write such files: more only wait for each other
 SYNC_PAUSE_S = 0.03
 PART = ".bookpipe-part"  # suffix of a copy that is not complete yet
-
-
-class NameTakenError(TransientError):
-    """Another program took a name between our look and our write: look again."""
+THUMBS = "../thumbs"  # the folder of thumbnails as a location: it is beside the book folder
 
 
 def parse_link_prefix(text: str) -> tuple[str, str] | None:
@@ -44,23 +48,6 @@ def parse_link_prefix(text: str) -> tuple[str, str] | None:
     return host.rstrip("/"), inside.rstrip("/")
 
 
-def translate(error: OSError, what: str) -> BookpipeError:
-    """The bookpipe error for an OSError of the book folder."""
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return ConfigError(
-            f"{what} cannot be written: {error.strerror}. Give this user the right to write under "
-            "BOOKPIPE_MYBOOKSHELF2_DATA_DIR (and check that it is not mounted read-only)."
-        )
-    if error.errno == errno.EXDEV:
-        return ConfigError(
-            f"{what} cannot be a hard link: the library is on another file system. Set BOOKPIPE_FILE_MODE to symlink "
-            "or copy."
-        )
-    if error.errno == errno.ENOSPC:
-        return TransientError(f"{what} cannot be written: the disk is full (space or inodes). Free some and try again.")
-    return TransientError(f"{what} cannot be written: {error.strerror}.")
-
-
 class BookFolder:
     """The folder `books` under the application's data directory."""
 
@@ -68,6 +55,7 @@ class BookFolder:
         if mode not in MODES:
             raise ConfigError(f"BOOKPIPE_FILE_MODE is {mode!r}; it must be one of {', '.join(MODES)}.")
         self.root = os.path.abspath(data_dir / "books")
+        self.thumbs = os.path.abspath(data_dir / "thumbs")
         self.mode = mode
         self.link_prefix = link_prefix
 
@@ -95,6 +83,12 @@ class BookFolder:
         finally:
             os.close(folder)
 
+    def full_path(self, location: str) -> str:
+        """Where a location is. The book folder may be a link: what is beside it is not found through it."""
+        if location == THUMBS or location.startswith(THUMBS + "/"):
+            return self.thumbs + location[len(THUMBS) :]
+        return f"{self.root}/{location}"
+
     def link_target(self, path: bytes) -> bytes:
         """What a symbolic link to `path` says: its absolute path as the application's container sees it."""
         if self.link_prefix:
@@ -111,19 +105,27 @@ class BookFolder:
                 return host + target[len(inside) :]
         return target
 
+    def host_path(self, location: str) -> bytes:
+        """Where the file at a location is on this host, one link followed."""
+        full = os.fsencode(self.full_path(location))
+        if self.link_prefix and os.path.islink(full):
+            return self.host_target(os.readlink(full))
+        return full
+
     def is_taken(self) -> Callable[[str], bool]:
         """A test whether something is at a relative path already, or a link or file stands in its way."""
         kind = self._kinds()
 
         def taken(path: str) -> bool:
             parent = kind(path.rpartition("/")[0])
-            return parent != "nothing" and (parent != "folder" or os.path.lexists(f"{self.root}/{path}"))
+            return parent != "nothing" and (parent != "folder" or os.path.lexists(self.full_path(path)))
 
         return taken
 
     def _kinds(self) -> Callable[[str], str]:
         """What is at a relative path: "folder", "nothing", or "in the way": a link or file there, or above it."""
-        kinds: dict[str, str] = {"": "folder"}
+        # The two folders themselves may be links: where they are is their owner's affair.
+        kinds: dict[str, str] = {"": "folder", THUMBS: "folder"}
 
         def kind(folder: str) -> str:
             found = kinds.get(folder)
@@ -131,7 +133,7 @@ class BookFolder:
                 found = kind(folder.rpartition("/")[0])
                 if found == "folder":
                     try:
-                        is_folder = stat.S_ISDIR(os.lstat(f"{self.root}/{folder}").st_mode)
+                        is_folder = stat.S_ISDIR(os.lstat(self.full_path(folder)).st_mode)
                         found = "folder" if is_folder else "in the way"
                     except FileNotFoundError:
                         found = "nothing"
@@ -142,7 +144,7 @@ class BookFolder:
 
     def stands_for(self, location: str, path: bytes, size: int) -> bool:
         """Whether the file at `location` is the link or copy that placing `path` would make."""
-        full = os.fsencode(f"{self.root}/{location}")
+        full = os.fsencode(self.full_path(location))
         try:
             status = os.lstat(full)
             if self.mode == "symlink":
@@ -156,7 +158,7 @@ class BookFolder:
     def is_dangling(self, location: str) -> bool:
         """Whether at `location`, and not below a linked folder, is a link of bookpipe's that leads to nothing."""
         try:
-            target = os.readlink(os.fsencode(f"{self.root}/{location}"))
+            target = os.readlink(os.fsencode(self.full_path(location)))
         except OSError:  # no link
             return False
         if not target.startswith(b"/") or os.path.lexists(self.host_target(target)):
@@ -166,7 +168,7 @@ class BookFolder:
     def has_file(self, location: str, size: int) -> bool:
         """Whether a regular file of this size is at `location`."""
         try:
-            status = os.lstat(f"{self.root}/{location}")
+            status = os.lstat(self.full_path(location))
         except OSError:
             return False
         return stat.S_ISREG(status.st_mode) and status.st_size == size
@@ -176,7 +178,7 @@ class BookFolder:
         none), or a file with one of these contents (SHA-1, size). Never so through a linked folder."""
         if self._kinds()(os.path.dirname(location)) == "in the way":
             return False
-        full = f"{self.root}/{location}"
+        full = self.full_path(location)
         try:
             status = os.lstat(full)
             if stat.S_ISLNK(status.st_mode):
@@ -250,26 +252,30 @@ class BookFolder:
         started = time.monotonic()
         try:
             sync_file_system(self.root)
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(self.thumbs).st_dev != os.stat(self.root).st_dev:
+                    sync_file_system(self.thumbs)
         except OSError as error:
             raise translate(error, self.root) from error
         return time.monotonic() - started
 
     def _owner(self) -> tuple[int, int] | None:
-        """Who new folders must belong to: the application writes covers and uploads into them. None: this user."""
+        """Who new folders and files with content must belong to: the application writes covers and uploads into the
+        ones, and over the others. None: this user."""
         status = os.stat(self.root)
         return (status.st_uid, status.st_gid) if os.geteuid() == 0 and status.st_uid != 0 else None
 
     def _make_folder(self, folder: str, made: set[str], owner: tuple[int, int] | None) -> None:
         parent = os.path.dirname(folder)
-        if parent and parent not in made:
+        if parent and folder != THUMBS and parent not in made:
             self._make_folder(parent, made, owner)
-        full = f"{self.root}/{folder}"
+        full = self.full_path(folder)
         try:
             os.mkdir(full)
             if owner:
                 os.chown(full, *owner)
         except FileExistsError:
-            if not stat.S_ISDIR(os.lstat(full).st_mode):
+            if not (stat.S_ISDIR(os.lstat(full).st_mode) or (folder == THUMBS and os.path.isdir(full))):
                 raise NameTakenError(f"{full} is there already and no folder: another name is chosen.") from None
         except OSError as error:
             raise translate(error, full) from error
@@ -279,11 +285,11 @@ class BookFolder:
         folder = os.path.dirname(placement.location)
         if folder not in made:
             self._make_folder(folder, made, owner)
-        full = f"{self.root}/{placement.location}"
+        full = self.full_path(placement.location)
         try:
             if placement.content or self.mode == "copy":
                 with self._part_of(full) as part:
-                    self._make(part, placement.path, placement.content)
+                    self._make(part, placement.path, placement.content, owner)
                     self._put(part, full)
             else:
                 self._make(full, placement.path)
@@ -306,10 +312,12 @@ class BookFolder:
                 os.unlink(part)
             raise
 
-    def _make(self, full: str, path: bytes, content: Content | None = None) -> None:
+    def _make(
+        self, full: str, path: bytes, content: Content | None = None, owner: tuple[int, int] | None = None
+    ) -> None:
         """A new file of these bytes, or one that stands for `path`."""
         if content:
-            write_new(content, full)
+            write_new(content, full, owner)
         elif self.mode == "symlink":
             os.symlink(self.link_target(path), os.fsencode(full))
         elif self.mode == "hardlink":
@@ -331,7 +339,7 @@ class BookFolder:
 
     def replace(self, location: str, path: bytes, content: Content | None = None) -> None:
         """Let a file bookpipe placed stand for `path` or have `content` from now on; it is never missing in between."""
-        full = f"{self.root}/{location}"
+        full = self.full_path(location)
         self._make_folder(os.path.dirname(location), set(), self._owner())
         try:
             with self._part_of(full) as part:
@@ -364,7 +372,7 @@ class BookFolder:
         for location, stood_for in files:
             if kind(os.path.dirname(location)) != "folder":
                 continue
-            full = f"{self.root}/{location}"
+            full = self.full_path(location)
             size, _, name = stood_for.partition(":")
             unfinished = self._unlink(location + PART)
             if placed is None:
@@ -382,7 +390,7 @@ class BookFolder:
 
     def existing(self, files: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         """Those of `files`, (location, what it is), that are there."""
-        return [file for file in files if os.path.lexists(f"{self.root}/{file[0]}")]
+        return [file for file in files if os.path.lexists(self.full_path(file[0]))]
 
     def may_remove(self, location: str, what: str) -> bool:
         """Whether a file whose row is gone may go, too: a cover or thumbnail of the application, or a source's file
@@ -393,7 +401,7 @@ class BookFolder:
             return False
         if what == COVER:
             in_place = self._kinds()(os.path.dirname(location)) == "folder"
-            return in_place and not stat.S_ISDIR(os.lstat(f"{self.root}/{location}").st_mode)
+            return in_place and not stat.S_ISDIR(os.lstat(self.full_path(location)).st_mode)
         size, _, sha1 = what.partition(":")
         return self.may_replace(location, {(sha1, int(size))})
 
@@ -405,7 +413,7 @@ class BookFolder:
 
     def _unlink(self, location: str) -> bool:
         """Remove a file; False when it was not there."""
-        full = f"{self.root}/{location}"
+        full = self.full_path(location)
         try:
             os.unlink(full)
             return True
@@ -418,9 +426,9 @@ class BookFolder:
         """Remove these folders and their parents as far as they are empty."""
         for start in folders:
             folder = start
-            while folder:
+            while folder and folder != THUMBS:  # which is the application's, full or empty
                 try:
-                    os.rmdir(f"{self.root}/{folder}")
+                    os.rmdir(self.full_path(folder))
                 except FileNotFoundError:
                     pass
                 except OSError:

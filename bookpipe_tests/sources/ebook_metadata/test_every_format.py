@@ -1,9 +1,11 @@
 """Every format the demo makes says what it was made of, and every reader says the same however it gets the bytes."""
 
+from dataclasses import replace
+
 import pytest
 
 from bookpipe.demo.ebook_files import MAKERS, BookText
-from bookpipe.sources.ebook_metadata import EbookMetadata, read_metadata
+from bookpipe.sources.ebook_metadata import EbookMetadata, read_cover, read_metadata
 from bookpipe.sources.ebook_types import identify
 from bookpipe_tests.sources.ebook_metadata.reading import HEAD, CountingSource, read
 
@@ -95,3 +97,13 @@ def test_what_is_not_the_format_is_unreadable(extension: str, data: bytes) -> No
     assert found.status == "unreadable"
     assert found.detail
     assert found == EbookMetadata(status="unreadable", detail=found.detail)
+
+
+@pytest.mark.parametrize("book", [PLAIN, RICH, LONG], ids=["plain", "rich", "long"])
+@pytest.mark.parametrize("extension", ["epub", "fb2", "fbz", "mobi", "prc", "azw3"])
+def test_the_picture_a_file_was_made_with_comes_out_of_it(extension: str, book: BookText) -> None:
+    picture = b"\xff\xd8\xff\xe0 a picture" + bytes(range(256)) * 20
+    data = MAKERS[extension](replace(book, cover=picture))
+    found = read(extension, data)
+    assert replace(found, cover=None) == expected(extension, book)
+    assert read_cover(extension, found.cover, len(data), CountingSource(data).read_at) == picture

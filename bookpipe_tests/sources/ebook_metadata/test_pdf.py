@@ -1,17 +1,19 @@
 """What PDFs say of themselves."""
 
 import hashlib
+import io
 import struct
 import sys
 import zlib
 from itertools import cycle
 
 import pytest
+from PIL import Image
 
 from bookpipe.demo.ebook_files import BookText, make_pdf
 from bookpipe.demo.ebook_files.containers import pdf_file
 from bookpipe.model.errors import TerminalError
-from bookpipe.sources.ebook_metadata import EbookMetadata, read_metadata
+from bookpipe.sources.ebook_metadata import EbookMetadata, find_cover, read_metadata
 from bookpipe_tests.sources.ebook_metadata.reading import CountingSource, read
 
 BLOCK = 64 << 10  # bytes
@@ -386,3 +388,61 @@ def test_a_library_that_is_missing_is_an_error_of_the_installation(monkeypatch: 
     monkeypatch.setitem(sys.modules, "pypdfium2", None)
     with pytest.raises(TerminalError, match="is pypdfium2 installed"):
         read("pdf", MADE)
+
+
+# -- the first page ------------------------------------------------------------------------------------------------
+
+
+def drawing(page: bytes, content: bytes = b"1 0 0 rg 0 0 1000 1000 re f 0 0 1 rg 0 0 10 10 re f") -> bytes:
+    """A PDF of one page: its entries, and what is drawn on it."""
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /Contents 4 0 R %b >>" % page,
+        b"<< /Length %d >>\nstream\n%b\nendstream" % (len(content), content),
+    ]
+    return pdf_file(objects, root=1, info=1)
+
+
+def draw(data: bytes) -> Image.Image | None:
+    drawn = find_cover("pdf", b"", len(data), CountingSource(data).read_at)
+    return None if drawn is None else Image.open(io.BytesIO(drawn))
+
+
+@pytest.mark.parametrize(
+    ("box", "size"),
+    [
+        (b"[0 0 100 100]", (640, 640)), (b"[0 0 612 792]", (640, 829)), (b"[0 0 20 600]", (31, 904)),
+        (b"[0 0 14400 14400]", (640, 640)),
+    ],
+)  # fmt: skip
+def test_the_first_page_is_drawn_in_the_size_of_two_covers(box: bytes, size: tuple[int, int]) -> None:
+    image = draw(drawing(b"/MediaBox %b" % box))
+    assert image is not None
+    assert image.format == "JPEG"
+    assert all(abs(side - wanted) <= 1 for side, wanted in zip(image.size, size, strict=True))
+
+
+def test_the_text_of_a_first_page_shows() -> None:
+    image = draw(MADE)
+    assert image is not None
+    assert image.convert("L").getextrema() == (0, 255)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"no PDF", MADE[:200],
+        drawing(b"/MediaBox [0 0 9 9]", b""), drawing(b"/MediaBox [0 0 9 9]", b"junk ( q q"),
+        pdf_file([b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [] /Count 0 >>"], root=1, info=1),
+        pdf_file([b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [9 0 R] /Count 1 >>"], root=1, info=1),
+    ],
+)  # fmt: skip
+def test_a_pdf_without_a_page_to_see_has_no_picture(data: bytes) -> None:
+    assert draw(data) is None
+
+
+@pytest.mark.parametrize("box", [b"[0 0 0 0]", b"[0 0 -5 9]", b"[0 0 0.00001 9]", b"[0 0 1e30 1e30]", b"[0 0 9 1e9]"])
+def test_a_page_of_any_size_is_drawn_or_not_and_hurts_nobody(box: bytes) -> None:
+    image = draw(drawing(b"/MediaBox %b" % box))
+    assert image is None or max(image.size) <= 905

@@ -1,0 +1,297 @@
+"""Covers and thumbnails for the ebooks that a partition's loads made, after the fact, chunk by chunk.
+
+The pictures of the next chunk are found and rendered, in threads, while the files and rows of the last one are
+written: only that holds other loads up, and at most two chunks are in memory.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from bookpipe.model.counts import LoadCounts
+from bookpipe.model.rejections import Reason, Rejection
+from bookpipe.model.schemas import COVER_OUTCOMES, LOADED_EBOOKS
+from bookpipe.pipelines.shard_workers import MemberWorkers
+from bookpipe.runtime.files import Refused, open_file, read_file, refuse
+from bookpipe.runtime.progress import NoProgress, Progress
+from bookpipe.runtime.stopping import check_stop
+from bookpipe.sources.calibre import CalibreLibrary
+from bookpipe.sources.tar_streams import OpenFile
+from bookpipe.targets.mybookshelf2.cover_images import MAX_BYTES, BadImageError, CoverImages, render
+from bookpipe.targets.mybookshelf2.covers import (
+    GONE,
+    HAS_ONE,
+    MADE,
+    BookFile,
+    EbookFiles,
+    Ending,
+    NewCover,
+    check_names,
+    find_files,
+    loaded_ebooks,
+    loaded_partitions,
+    place_covers,
+)
+from bookpipe.targets.mybookshelf2.server import MyBookshelf2, Session
+from bookpipe.targets.mybookshelf2.storage import BookFolder
+
+CHUNK = 500  # ebooks; two chunks of rendered covers are in memory, some 40 MB
+# Which of an ebook's files is asked first: publishers' own formats before those that are mostly conversions, and a
+# picture that was meant as a cover before the first page of a PDF.
+_FORMATS = ("epub", "azw3", "mobi", "prc", "fb2", "fbz", "docx", "odt")
+_LAST = "pdf"
+NO_EBOOKS = LOADED_EBOOKS.empty_table()
+
+
+@dataclass
+class CoversResult:
+    """How a partition ended: COVER_OUTCOMES rows, counts, and what this run did."""
+
+    outcomes: pa.Table
+    counts: LoadCounts
+    from_library: int = 0  # covers that were beside the book in Calibre's library
+    from_files: int = 0  # covers that were inside one of the book's files
+    bytes: int = 0  # of covers and thumbnails
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def rejections(self) -> list[Rejection]:
+        columns = (self.outcomes.column(n).to_pylist() for n in ("origin", "item", "base_dir", "reason", "detail"))
+        return [
+            Rejection(f"{origin}#{item} {base_dir or ''}".strip(), Reason(reason), detail or "")
+            for origin, item, base_dir, reason, detail in zip(*columns, strict=True)
+            if reason
+        ]
+
+
+def find_partitions(target: MyBookshelf2, books: str) -> dict[str, str]:
+    """The partitions of the pipeline `books` that are loaded -> a text that changes when another load brings more."""
+    with target.reading() as (connection, journal):
+        return loaded_partitions(connection, journal, books)
+
+
+def list_ebooks(target: MyBookshelf2, books: str, partition: str) -> pa.Table:
+    """LOADED_EBOOKS rows of one partition of the pipeline `books`. Writes nothing."""
+    with target.reading() as (connection, journal):
+        return loaded_ebooks(connection, journal, books, partition)
+
+
+def make_covers(
+    target: MyBookshelf2,
+    ebooks: pa.Table,
+    *,
+    pipeline: str,
+    partition: str,
+    library: CalibreLibrary | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+    chunk: int = CHUNK,
+) -> CoversResult:
+    """Make what is missing of LOADED_EBOOKS rows and say how each ended. Safe to kill, repeat and run beside others.
+
+    Pictures come from `library`, where the ebook is a book of it, else out of the ebook's own files. Progress is told
+    as the steps "books" and "bytes" (of pictures). StoppedError behind a chunk when a stop was requested.
+    """
+
+    def write(session: Session, covers: Sequence[NewCover]) -> dict[int, Ending]:
+        return place_covers(session, covers, pipeline=pipeline, partition=partition)
+
+    return _make(target, ebooks, write, library, threads, progress or NoProgress(), chunk)
+
+
+def plan_dry(
+    target: MyBookshelf2, ebooks: pa.Table, *, library: CalibreLibrary | None = None, threads: int | None = None
+) -> LoadCounts:
+    """What `make_covers` would do: it finds and renders every picture, and writes nothing."""
+
+    def plan(session: Session, covers: Sequence[NewCover]) -> dict[int, Ending]:
+        wanted, refused = check_names(session.target.folder, covers)
+        return {**dict.fromkeys(wanted, MADE), **refused}
+
+    return _make(target, ebooks, plan, library, threads, NoProgress(), CHUNK).counts
+
+
+_Book = tuple[int, str, int]  # ebook id, origin, item
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """A rendered cover, and whether it was beside the book in the library."""
+
+    images: CoverImages
+    from_library: bool
+
+
+_Found = _Picture | Refused
+
+
+def _make(
+    target: MyBookshelf2,
+    ebooks: pa.Table,
+    write: Callable[[Session, Sequence[NewCover]], dict[int, Ending]],
+    library: CalibreLibrary | None,
+    threads: int | None,
+    progress: Progress,
+    chunk: int,
+) -> CoversResult:
+    started = time.perf_counter()
+    columns = [ebooks.column(name).to_pylist() for name in LOADED_EBOOKS.names]
+    rows: list[tuple[int, str, int, bool]] = list(zip(*columns, strict=True))
+    endings = {ebook: HAS_ONE for ebook, _, _, has_cover in rows if has_cover}
+    # In the order of the items, so that a chunk of Calibre's books is a range of ids.
+    todo = sorted((row[:3] for row in rows if not row[3]), key=lambda row: row[1:])
+    folders: dict[int, str] = {}
+    result = CoversResult(COVER_OUTCOMES.empty_table(), LoadCounts())
+    writing = 0.0
+    with target.session() as session, closing(_Renderer(session, library, threads or os.cpu_count() or 1)) as renderer:
+        for done, (files, pictures) in renderer.chunks(todo, chunk):
+            began = time.perf_counter()
+            endings |= {ebook: HAS_ONE for ebook, found in files.items() if found.has_cover}  # by now
+            covers = []
+            for ebook, picture in pictures.items():
+                folders[ebook] = files[ebook].base_dir
+                if isinstance(picture, Refused):
+                    endings[ebook] = Ending("rejected", picture.reason, picture.detail)
+                else:
+                    covers.append(NewCover(ebook, files[ebook].base_dir, picture.images))
+            written = write(session, covers)
+            endings |= written
+            for ebook, ending in written.items():
+                picture = pictures[ebook]
+                if ending is MADE and isinstance(picture, _Picture):
+                    result.from_library += picture.from_library
+                    result.from_files += not picture.from_library
+                    result.bytes += len(picture.images.cover) + len(picture.images.thumbnail)
+            writing += time.perf_counter() - began
+            progress.advance("books", len(rows) - len(todo) + done, len(rows))
+            progress.advance("bytes", result.bytes, None)
+            if done < len(todo):
+                check_stop(f"{done:,} books are done.")
+    result.outcomes = _outcomes(rows, endings, folders)
+    result.counts = _count(endings.get(row[0], GONE) for row in rows)
+    total = time.perf_counter() - started
+    result.seconds = {"find_and_render": round(total - writing, 4), "place_and_update": round(writing, 4)}
+    return result
+
+
+def _outcomes(
+    rows: Sequence[tuple[int, str, int, bool]], endings: Mapping[int, Ending], folders: Mapping[int, str]
+) -> pa.Table:
+    ended = [endings.get(row[0], GONE) for row in rows]
+    return pa.table(
+        {
+            "ebook_id": pa.array([row[0] for row in rows], pa.int64()),
+            "origin": pa.array([row[1] for row in rows], pa.string()),
+            "item": pa.array([row[2] for row in rows], pa.int64()),
+            "outcome": pa.array([ending.outcome for ending in ended], pa.string()),
+            "reason": pa.array([ending.reason and ending.reason.value for ending in ended], pa.string()),
+            "detail": pa.array([ending.detail or None for ending in ended], pa.string()),
+            "base_dir": pa.array([folders.get(row[0]) for row in rows], pa.string()),
+        },
+        schema=COVER_OUTCOMES,
+    )
+
+
+def _count(endings: Iterator[Ending]) -> LoadCounts:
+    inserted = existing = 0
+    reasons: dict[str, int] = {}
+    for ending in endings:
+        inserted += ending.outcome == "inserted"
+        existing += ending.outcome == "existing"
+        if ending.reason is not None:
+            reasons[ending.reason.value] = reasons.get(ending.reason.value, 0) + 1
+    return LoadCounts(inserted, existing, reasons)
+
+
+class _Renderer:
+    """Finds and renders the pictures of ebooks, a chunk ahead of who takes them."""
+
+    def __init__(self, session: Session, library: CalibreLibrary | None, threads: int) -> None:
+        self.session = session
+        self.folder: BookFolder = session.target.folder
+        self.library = library
+        self.origin = library.origin() if library else None
+        self.inside = os.path.realpath(os.fsencode(library.path)) if library else b""
+        self._pool = ThreadPoolExecutor(threads, "render_covers")
+        self._processes = MemberWorkers((), threads)
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        self._processes.close()
+
+    def chunks(
+        self, books: Sequence[_Book], size: int
+    ) -> Iterator[tuple[int, tuple[dict[int, EbookFiles], dict[int, _Found]]]]:
+        """How many books are done with this chunk, and of its ebooks that are there their files, and the pictures of
+        those that need one."""
+        parts = [books[i : i + size] for i in range(0, len(books), size)]
+        done = 0
+        following = self._start(parts[0]) if parts else None
+        for n, part in enumerate(parts):
+            assert following is not None
+            files, futures = following
+            pictures = {ebook: future.result() for ebook, future in futures.items()}
+            following = self._start(parts[n + 1]) if n + 1 < len(parts) else None
+            done += len(part)
+            yield done, (files, pictures)
+
+    def _start(self, books: Sequence[_Book]) -> tuple[dict[int, EbookFiles], "dict[int, Future[_Found]]"]:
+        with self.session.reading() as (connection, journal):
+            files = find_files(connection, journal, books) if journal else {}
+        covers = self._library_covers(books)
+        return files, {
+            ebook: self._pool.submit(self._picture, covers.get(ebook), files[ebook].files)
+            for ebook, _, _ in books
+            if ebook in files and not files[ebook].has_cover
+        }
+
+    def _library_covers(self, books: Sequence[_Book]) -> dict[int, bytes]:
+        """Ebook id -> where its cover would be in the library."""
+        items = {item: ebook for ebook, origin, item in books if origin == self.origin}
+        if self.library is None or not items:
+            return {}
+        paths = self.library.cover_paths(min(items), max(items))
+        return {items[item]: path for item, path in paths.items() if item in items}
+
+    def _picture(self, cover: bytes | None, files: Sequence[BookFile]) -> _Found:
+        """The first picture that can be rendered; else why the first that is there could not be."""
+        problem: Refused | None = None
+        for data, from_library in self._candidates(cover, files):
+            if isinstance(data, Refused):
+                problem = problem or data
+                continue
+            try:
+                return _Picture(render(data), from_library)
+            except BadImageError as error:
+                problem = problem or Refused(Reason.BAD_IMAGE, str(error))
+        return problem or Refused(Reason.NO_COVER, "")
+
+    def _candidates(self, cover: bytes | None, files: Sequence[BookFile]) -> Iterator[tuple[bytes | Refused, bool]]:
+        if cover is not None:
+            data = read_file(cover, inside=self.inside, max_size=MAX_BYTES)
+            if not (isinstance(data, Refused) and data.reason in (Reason.MISSING_FILE, Reason.MISSING_DIR)):
+                yield data, True
+        ranks = {extension: rank for rank, extension in enumerate(_FORMATS)} | {_LAST: len(_FORMATS) + 1}
+        for file in sorted(files, key=lambda file: ranks.get(file.extension, len(_FORMATS))):
+            found = self._inside_file(file)
+            if found is not None:
+                yield found, False
+
+    def _inside_file(self, file: BookFile) -> bytes | Refused | None:
+        """The picture inside an ebook; None when it has none."""
+        try:
+            path = self.folder.host_path(file.location)
+        except OSError as error:
+            return refuse(error, os.fsencode(file.location))
+        fd = open_file(path, inside=None)
+        if isinstance(fd, Refused):
+            return Refused(fd.reason, fd.detail or file.location)
+        opened = OpenFile(fd)
+        try:
+            return self._processes.find_picture(opened, (0, os.fstat(fd).st_size, file.extension))
+        except OSError as error:
+            return refuse(error, path)
