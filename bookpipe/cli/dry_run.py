@@ -12,7 +12,7 @@ from bookpipe.cli.load_command import duration, print_summary
 from bookpipe.cli.loading import LoadSummary
 from bookpipe.defs.partitions import find_book_batches, find_listen_batches
 from bookpipe.defs.pipelines import PIPELINES
-from bookpipe.model.book_plans import Known
+from bookpipe.model.book_plans import source_key
 from bookpipe.model.errors import PartitionError
 from bookpipe.pipelines import books, calibre, scrobbles, songs
 from bookpipe.pipelines.configured import (
@@ -25,6 +25,7 @@ from bookpipe.pipelines.configured import (
     tar_shards,
 )
 from bookpipe.pipelines.tars import plan_shard_dry
+from bookpipe.resolve.books import Batch
 from bookpipe.runtime.audio_batches import AudioBatches
 from bookpipe.runtime.state import NoState, State
 from bookpipe.runtime.upload_ledger import Content, UploadLedger
@@ -45,15 +46,16 @@ def dry_run_calibre(limit: int | None, partitions: Sequence[str], console: Conso
         raise PartitionError(f"The Calibre library has no partition {', '.join(unknown)}.")
     keys = list(partitions or batches)[:limit]
     summary = LoadSummary(total=len(keys))
-    planned = Known()  # what earlier batches of this dry run would have added
+    planned: dict[str, int] = {}  # what earlier batches of this dry run would have added
     for key in track(keys, "planning", console=console, transient=True):
         state = batches[key]
         rows = library.read(state.first, state.last, without_files=settings.load_books_without_files)
         hashed = calibre.hash_files(library, rows, NoState(), key, threads=settings.hash_threads)
-        known = Known.from_arrow(books.look_up(target, hashed))
-        known.sources.update(planned.sources)
-        plan, counts = books.plan_dry(hashed, known.to_arrow(), book_options(settings))
-        planned.sources.update({f"{s.sha1}:{s.size}": 1 for s in plan.sources})
+        batch = Batch(hashed)
+        known = books.find_known(target, batch)
+        known.sources.update(planned)
+        plan, counts = books.plan_dry(batch, known, book_options(settings))
+        planned.update({source_key(s.sha1, s.size): 1 for s in plan.sources})
         summary.add_loaded(counts)
     _print(summary, console)
 
