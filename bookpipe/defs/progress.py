@@ -1,12 +1,12 @@
 """How far each pipeline is, from what the instance knows: the same numbers for the shell, JSON and people."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import dagster as dg
 
-from bookpipe.defs.metadata import ROWS_DONE
+from bookpipe.defs.metadata import FINGERPRINT, ROWS_DONE
 from bookpipe.defs.partitions import partition_states
 from bookpipe.defs.pipelines import PIPELINES, Pipeline
 from bookpipe.defs.runs import PROGRESS_TAG
@@ -69,6 +69,30 @@ def rows_done(metadata: Any) -> int:
     if ROWS_DONE in metadata:
         return int(metadata[ROWS_DONE].value)
     return materialized_numbers(metadata).read
+
+
+def loaded_fingerprints(instance: dg.DagsterInstance, pipeline: Pipeline, keys: Sequence[str]) -> dict[str, str]:
+    """What each partition's source looked like when it was last read."""
+    return _fingerprints(instance.fetch_materializations, pipeline.source_asset, keys)
+
+
+def damaged_fingerprints(instance: dg.DagsterInstance, pipeline: Pipeline, keys: Sequence[str]) -> dict[str, str]:
+    """What the source of failed partitions looked like when it was found damaged."""
+    return _fingerprints(instance.fetch_observations, pipeline.loaded_asset, keys)
+
+
+def _fingerprints(
+    fetch: Callable[..., dg.EventRecordsResult], asset: dg.AssetKey, keys: Sequence[str]
+) -> dict[str, str]:  # fmt: skip
+    found: dict[str, str] = {}
+    for i in range(0, len(keys), 200):
+        some = list(keys[i : i + 200])
+        events = fetch(dg.AssetRecordsFilter(asset_key=asset, asset_partitions=some), limit=5 * len(some)).records
+        for event in events:  # newest first
+            told = event.asset_materialization or event.asset_observation
+            if event.partition_key and told and FINGERPRINT in told.metadata:
+                found.setdefault(event.partition_key, str(told.metadata[FINGERPRINT].value))
+    return found
 
 
 def running_texts(instance: dg.DagsterInstance, pipeline: Pipeline) -> dict[str, str]:

@@ -2,35 +2,19 @@
 
 import json
 import time
-from collections.abc import Callable
 
 import dagster as dg
 
 from bookpipe.defs.jobs import load_jobs
-from bookpipe.defs.metadata import FINGERPRINT
 from bookpipe.defs.partitions import partition_states
 from bookpipe.defs.pipelines import PIPELINES
+from bookpipe.defs.progress import damaged_fingerprints, loaded_fingerprints
 from bookpipe.defs.retries import RetryPlan, plan_retries
 from bookpipe.defs.runs import fail_dead_runs
 from bookpipe.model.errors import BookpipeError
 from bookpipe.settings import Settings
 
 MAX_NEW = 100  # partitions asked for in one tick
-
-
-def _fingerprints(
-    fetch: Callable[..., dg.EventRecordsResult], asset: dg.AssetKey, keys: list[str]
-) -> dict[str, str]:  # fmt: skip
-    """What the sources of partitions looked like at the newest of the events that `fetch` finds."""
-    found: dict[str, str] = {}
-    for i in range(0, len(keys), 200):
-        some = keys[i : i + 200]
-        events = fetch(dg.AssetRecordsFilter(asset_key=asset, asset_partitions=some), limit=5 * len(some)).records
-        for event in events:  # newest first
-            told = event.asset_materialization or event.asset_observation
-            if event.partition_key and told and FINGERPRINT in told.metadata:
-                found.setdefault(event.partition_key, str(told.metadata[FINGERPRINT].value))
-    return found
 
 
 @dg.sensor(
@@ -62,8 +46,8 @@ def discover_partitions(context: dg.SensorEvaluationContext) -> dg.SensorResult 
         # source was damaged, and somebody may have put a sound one in its place.
         idle = [k for k in found if have.get(k) in ("missing", "materialized")]
         failed = [k for k in found if have.get(k) == "failed"]
-        loaded = _fingerprints(context.instance.fetch_materializations, pipeline.source_asset, idle)
-        damaged = _fingerprints(context.instance.fetch_observations, pipeline.loaded_asset, failed)
+        loaded = loaded_fingerprints(context.instance, pipeline, idle)
+        damaged = damaged_fingerprints(context.instance, pipeline, failed)
         due = sorted(
             [k for k in idle if loaded.get(k) != found[k]] + [k for k in damaged if damaged[k] != found[k]]
         )  # fmt: skip
