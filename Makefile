@@ -28,7 +28,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	fi
 	@touch $@
 
-demo: $(INSTALLED) ## Load a sample Calibre library into a sandbox MyBookshelf2
+demo: $(INSTALLED) ## Load sample books, scrobbles and songs into sandboxes
 	@$(BIN)/bookpipe demo
 
 ui: $(INSTALLED) ## Open Dagster's UI on 127.0.0.1:3000 (your .env, else the demo)

@@ -30,7 +30,6 @@ AT_ONCE = 3  # the threads of the server, for bare PUTs
 BY_HAND = (1, 2, 3, 4, 6, 8, 12, 16)
 ROUNDS = 3  # of each side of the PUTs, one after the other
 GOAL = 1 / 0.9
-PEAK_MB = 150
 
 
 def make_files(name: str) -> Path:

@@ -15,7 +15,6 @@ from bookpipe.demo.mybookshelf2_database import create_mybookshelf2
 
 BOOKS = 100_000
 CURVE_BOOKS = 1_000_000
-PEAK_MB = 400
 
 
 def make_library(books: int, files: bool, console: Console) -> Path:

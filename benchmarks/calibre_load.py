@@ -1,6 +1,6 @@
 """A whole Calibre library into MyBookshelf2 inside one process, without Dagster: the work of `calibre.load`.
 
-    python -m benchmarks.calibre_load <library> <state file> [again]
+    python -m benchmarks.calibre_load <library> <state file>
 
 While one batch is written, the next is read and hashed by a thread: the same steps as in a Dagster run.
 """

@@ -14,6 +14,7 @@ import psutil
 
 RESULTS = Path(__file__).with_name("results.json")
 DATA = Path(__file__).with_name("data")
+PEAK_MB = 400  # of any process, however large the collection
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,10 @@ class Result:
     @property
     def ratio(self) -> float:
         return self.ours_s / self.limit_s if self.limit_s else float("inf")
+
+    @property
+    def missed(self) -> bool:
+        return self.ratio > self.goal or (self.peak_rss_mb or 0) > PEAK_MB
 
     def to_json(self) -> dict[str, object]:
         return {

@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 
 from bookpipe.pipelines.configured import koito, listen_options
-from bookpipe.pipelines.scrobbles import count_records, exports_by_key, load_listens, read_batch
+from bookpipe.pipelines.scrobbles import count_records, exports_by_key, load_listens
 from bookpipe.settings import Settings
+from bookpipe.sources.scrobbles import read_listens
 
 BATCH = 10_000
 
@@ -30,7 +31,7 @@ def main(export_path: str, index_dir: str) -> None:
     for first in range(1, records + 1, BATCH):
         began = time.perf_counter()
         last = min(first + BATCH - 1, records)
-        listens = read_batch(export, first, last, after=None, before=None, now=time.time(), index_dir=indexes)
+        listens = read_listens(export, first, last, now=time.time(), index_dir=indexes)
         parsed = time.perf_counter()
         result = load_listens(target, listens, options, partition=f"{export.key}-{first:07d}-{last:07d}")
         batches.append(time.perf_counter() - began)

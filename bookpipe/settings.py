@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bookpipe.model.errors import ConfigError
-from bookpipe.model.secrets import Secret
+from bookpipe.model.secrets import Secret, redact
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,21 +80,29 @@ def _web_address(name: str, value: str) -> str | None:
     return value.rstrip("/") or None
 
 
+_FEWEST_DIGITS = 9  # of seconds: 1973 and later. Fewer are somebody's way to write a date
+
+
 def parse_time(name: str, value: str, *, end: bool = False) -> int | None:
     """Seconds since 1970 of a date, a date and time (UTC unless it says otherwise), or seconds. A date without a time
     is its first second, or with `end` its last one. None for ''; ConfigError naming the setting for anything else."""
     if not value:
         return None
+    text = value.replace("Z", "+00:00")
     if value.isascii() and value.isdigit():
-        return int(value)
+        if len(value) >= _FEWEST_DIGITS or not int(value):
+            return int(value)
+        text = f"{value[:4]}-{value[4:6]}-{value[6:]}"  # Python 3.10 reads no date without dashes
     try:
-        moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
+        moment = datetime.fromisoformat(text)
     except ValueError:
-        raise ConfigError(f"{name} is {value!r}; it must be a date such as 2025-12-31, or a time in UTC.") from None
+        raise ConfigError(
+            f"{name} is {value!r}; it must be a date such as 2025-12-31, a time in UTC, or seconds since 1970."
+        ) from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)
     seconds = int(moment.timestamp())
-    return seconds + 86_399 if end and len(value) == len("2025-12-31") else seconds
+    return seconds + 86_399 if end and len(text) == len("2025-12-31") else seconds
 
 
 def _time(name: str, value: str) -> int | None:
@@ -106,8 +114,10 @@ def _end_time(name: str, value: str) -> int | None:
 
 
 def _state(name: str, value: str) -> Path | None:
-    if value and not value.startswith("sqlite:///"):
-        raise ConfigError(f"{name} is not a sqlite:///absolute/path.sqlite URL.")
+    if value and not value.startswith("sqlite:////"):
+        raise ConfigError(
+            f"{name} is {redact(value)!r}; it must be sqlite:////absolute/path.sqlite, with four slashes."
+        )
     return Path(value.removeprefix("sqlite:///")) if value else None
 
 
@@ -161,7 +171,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "BOOKPIPE_WORKERS", "workers", "2", _positive,
-        "Worker processes of `bookpipe load`.",
+        "Worker processes of `bookpipe load calibre` and `load tars`; the others load one partition at a time.",
     ),
     Setting(
         "BOOKPIPE_HASH_THREADS", "hash_threads", "", _count,

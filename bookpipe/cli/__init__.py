@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
+from rich.text import Text
 
 from bookpipe import __version__
-from bookpipe.cli.environment import make_home, prepare_environment
+from bookpipe.cli.console import plain_console
+from bookpipe.cli.environment import make_home, open_instance, prepare_environment
 from bookpipe.model.errors import BookpipeError, ConfigError
 from bookpipe.model.secrets import redact
 
@@ -28,7 +29,8 @@ class _Explaining(click.Group):
         try:
             return super().invoke(ctx)
         except BookpipeError as error:
-            Console(stderr=True, soft_wrap=True).print(f"[bold red]Error:[/] {redact(str(error))}", highlight=False)
+            text = Text.assemble(("Error:", "bold red"), f" {redact(str(error))}")
+            plain_console(stderr=True, soft_wrap=True).print(text)
             ctx.exit(1)
 
 
@@ -53,29 +55,19 @@ def doctor() -> None:
         findings = diagnose(Settings.load())
     except ConfigError as error:  # a setting that cannot be read
         findings = [failure("settings", error)]
-    print_findings(findings, Console())
+    print_findings(findings, plain_console())
     sys.exit(1 if any(f.ok is False for f in findings) else 0)
 
 
 @main.command()
 def discover() -> None:
     """Register the partitions every configured source has."""
-    from dagster import DagsterInstance
-
-    from bookpipe.defs.partitions import register
-    from bookpipe.defs.pipelines import sources
+    from bookpipe.defs.discovery import register_found
     from bookpipe.settings import Settings
 
-    settings = Settings.load()
-    console = Console()
-    with DagsterInstance.get() as instance:
-        for pipeline in sources():
-            if not pipeline.configured(settings):
-                console.print(f"{pipeline.name}: not configured")
-                continue
-            found = pipeline.find(settings, instance)
-            new = register(instance, pipeline.partitions, found)
-            console.print(f"{pipeline.name}: {len(found)} partitions, {len(new)} of them new")
+    settings, console = Settings.load(), plain_console(soft_wrap=True)
+    with open_instance() as instance:
+        register_found(settings, instance, tell=console.print, warn=console.print)
 
 
 @main.group()
@@ -83,7 +75,10 @@ def load() -> None:
     """Load a source into its target."""
 
 
-def _load_options(command: Callable[..., None]) -> Callable[..., None]:
+_Command = Callable[..., None]
+
+
+def _load_options(command: _Command) -> _Command:
     for option in (
         click.option("--dry-run", is_flag=True, help="Say what would happen; write nothing anywhere."),
         click.option("--again", is_flag=True, help="Load partitions that are loaded already, too."),
@@ -91,36 +86,51 @@ def _load_options(command: Callable[..., None]) -> Callable[..., None]:
             "--partition", "partitions", multiple=True, help="Load this partition, loaded already or not. Repeatable."
         ),
         click.option("--limit", type=click.IntRange(1), help="Load at most so many partitions."),
-        click.option("--workers", type=click.IntRange(1, 64), help="Worker processes; default BOOKPIPE_WORKERS."),
     ):
         command = option(command)
     return command
 
 
+# Only where partitions are loaded side by side: those of the other pipelines are loaded one after the other.
+_workers_option = click.option(
+    "--workers", type=click.IntRange(1, 64), help="Worker processes; default BOOKPIPE_WORKERS."
+)
+
+
 def _load(
     pipeline: str,
-    workers: int | None,
     limit: int | None,
     partitions: tuple[str, ...],
     again: bool,
     dry_run: bool,
+    workers: int | None = None,
     verbose: bool = False,
 ) -> None:
     if dry_run:
+        _refuse_with_dry_run(again=again, workers=workers, verbose=verbose)
         from bookpipe.cli.dry_run import DRY_RUNS
 
-        DRY_RUNS[pipeline](limit, partitions, Console())
+        DRY_RUNS[pipeline](limit, partitions, plain_console())
         return
     from bookpipe.cli.load_command import load_pipeline
 
-    summary = load_pipeline(pipeline, workers, limit, partitions, again, Console())
+    summary = load_pipeline(pipeline, workers, limit, partitions, again, plain_console())
     if verbose:
         _print_rejections(pipeline, None, None, False)
     sys.exit(1 if summary.failed or summary.stopping else 0)
 
 
+def _refuse_with_dry_run(**options: object) -> None:
+    """A dry run plans every partition, loaded or not, in this process, and keeps no list of rejections: an option that
+    it cannot honour is better refused than ignored."""
+    for name, value in options.items():
+        if value:
+            raise click.UsageError(f"--{name} says nothing to a dry run: leave one of the two out.")
+
+
 @load.command("calibre")
 @_load_options
+@_workers_option
 def load_calibre(**options: Any) -> None:
     """Load the Calibre library's missing partitions into MyBookshelf2."""
     _load("calibre", **options)
@@ -128,6 +138,7 @@ def load_calibre(**options: Any) -> None:
 
 @load.command("tars")
 @_load_options
+@_workers_option
 def load_tars(**options: Any) -> None:
     """Load the missing tar shards of ebooks into MyBookshelf2."""
     _load("tars", **options)
@@ -135,6 +146,7 @@ def load_tars(**options: Any) -> None:
 
 @load.command("calibre_covers")
 @_load_options
+@_workers_option
 def load_calibre_covers(**options: Any) -> None:
     """Make missing covers and thumbnails for the books loaded from the Calibre library."""
     _load("calibre_covers", **options)
@@ -142,6 +154,7 @@ def load_calibre_covers(**options: Any) -> None:
 
 @load.command("tars_covers")
 @_load_options
+@_workers_option
 def load_tars_covers(**options: Any) -> None:
     """Make missing covers and thumbnails for the books loaded from tar shards."""
     _load("tars_covers", **options)
@@ -168,6 +181,8 @@ def load_scrobbles(after: str | None, before: str | None, **options: Any) -> Non
 @click.option("--verbose", is_flag=True, help="Tell every file that was not uploaded.")
 def load_audio(concurrency: int | None, skip_likely_refused: bool, verbose: bool, **options: Any) -> None:
     """Upload the missing batches of audio files to the music archive."""
+    if options["dry_run"]:
+        _refuse_with_dry_run(concurrency=concurrency)
     if concurrency is not None:
         os.environ["BOOKPIPE_ARCHIVE_CONCURRENCY"] = str(concurrency)
     if skip_likely_refused:
@@ -180,14 +195,12 @@ def load_audio(concurrency: int | None, skip_likely_refused: bool, verbose: bool
 @click.option("--watch", is_flag=True, help="Print again every few seconds until interrupted.")
 def status(as_json: bool, watch: bool) -> None:
     """Tell how far every pipeline is, from what Dagster's instance knows."""
-    from dagster import DagsterInstance
-
     from bookpipe.cli.status import print_statuses
     from bookpipe.defs.progress import all_statuses
     from bookpipe.settings import Settings
 
-    console = Console()
-    with DagsterInstance.get() as instance:
+    console = plain_console()
+    with open_instance() as instance:
         while True:
             statuses = all_statuses(instance, Settings.load())
             if as_json:
@@ -213,7 +226,7 @@ def _print_rejections(pipeline: str | None, partition: str | None, reason: str |
     from bookpipe.runtime.state import State
     from bookpipe.settings import Settings
 
-    state = State(Settings.load().state_path)
+    state = State(Settings.load().state_path, read_only=True)
     for row in state.list_rejections(pipeline, partition, reason):
         if as_json:
             print(json.dumps(dict(zip(("pipeline", "partition", "row", "reason", "detail"), row, strict=True))))
@@ -236,7 +249,7 @@ def undo(partition: str, pipeline: str, dry_run: bool) -> None:
     from bookpipe.cli.undo import undo as run_undo
     from bookpipe.settings import Settings
 
-    run_undo(Settings.load(), pipeline, partition, dry_run, Console(soft_wrap=True))
+    run_undo(Settings.load(), pipeline, partition, dry_run, plain_console(soft_wrap=True))
 
 
 @main.group()
@@ -257,13 +270,13 @@ _directory = click.option(
 @click.option("--fresh", is_flag=True, help="Remove what is in it first.")
 @_directory
 def sandbox_start(fresh: bool, directory: Path) -> None:
-    """Start an embedded PostgreSQL with an empty MyBookshelf2, a data folder and a home for Dagster."""
+    """Start an embedded PostgreSQL with an empty MyBookshelf2 and Koito, a data folder and a home for Dagster."""
     from bookpipe.demo.sandbox import Sandbox
 
     box = Sandbox(directory)
     box.start(fresh=fresh)
     make_home(box.home)
-    console = Console(soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     console.print(f"The sandbox in {directory} runs. To work in it:")
     console.print('  set -a; eval "$(bookpipe sandbox env)"; set +a', highlight=False)
     if (Path.cwd() / ".env").exists():
@@ -293,10 +306,10 @@ def sandbox_stop(directory: Path) -> None:
 @click.option("--books", type=click.IntRange(40), default=2_000, show_default=True, help="Books in the sample library.")
 @click.option("--fresh", is_flag=True, help="Start over with an empty database.")
 def demo(books: int, fresh: bool) -> None:
-    """Make a sample Calibre library and a sandbox, and load the one into the other."""
+    """Make sample books, scrobbles and songs and a sandbox, and load the ones into the other."""
     from bookpipe.cli.demo import run_demo
 
-    sys.exit(run_demo(books, fresh, Console()))
+    sys.exit(run_demo(books, fresh, plain_console()))
 
 
 @main.command()
@@ -305,7 +318,8 @@ def ui(port: int) -> None:
     """Open Dagster's UI on 127.0.0.1: on your data where .env leads, else on the demo's."""
     from bookpipe.cli.demo import ui_environment
 
-    environment, directory = ui_environment(Console())
+    environment, directory = ui_environment(plain_console())
+    make_home(Path(environment.get("DAGSTER_HOME") or os.environ["DAGSTER_HOME"]))
     os.chdir(directory)
     dagster = Path(sys.executable).with_name("dagster")
     arguments = ["dev", "-m", "bookpipe.definitions", "-h", "127.0.0.1", "-p", str(port)]

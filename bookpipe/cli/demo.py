@@ -9,6 +9,7 @@ import psycopg
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from bookpipe.cli.environment import make_home
 from bookpipe.demo.audio_collection import make_audio_collection
@@ -90,29 +91,31 @@ def run_demo(books: int, fresh: bool, console: Console) -> int:
     console.print(f"Koito:            {box.koito}")
     console.print(f"Music:            {music}\n")
     os.environ.update(demo_environment(directory, box))
-    console.print("[bold]Loading the Calibre library[/]")
+    console.print("Loading the Calibre library", style="bold")
     summaries = [load_pipeline("calibre", None, None, (), True, console)]
-    console.print("\n[bold]Loading the tar shards[/]")
+    console.print("\nLoading the tar shards", style="bold")
     summaries.append(load_pipeline("tars", None, None, (), True, console))
-    console.print("\n[bold]Making covers and thumbnails of all these books[/]")
+    console.print("\nMaking covers and thumbnails of all these books", style="bold")
     summaries += [load_pipeline(name, None, None, (), True, console) for name in ("calibre_covers", "tars_covers")]
     os.environ["BOOKPIPE_BATCH_SIZE"] = MUSIC_BATCH_SIZE
-    console.print("\n[bold]Loading the exports of scrobbles into Koito on SQLite[/]")
+    console.print("\nLoading the exports of scrobbles into Koito on SQLite", style="bold")
     summaries.append(load_pipeline("scrobbles", None, None, (), True, console))
-    console.print("\n[bold]The same into Koito on PostgreSQL[/]")
+    console.print("\nThe same into Koito on PostgreSQL", style="bold")
     sqlite_url, os.environ["BOOKPIPE_KOITO_URL"] = os.environ["BOOKPIPE_KOITO_URL"], box.koito_postgres_url()
     summaries.append(load_pipeline("scrobbles", None, None, (), True, console))
     os.environ["BOOKPIPE_KOITO_URL"] = sqlite_url
-    console.print("\n[bold]Uploading a folder of audio files to a music archive in this process[/]")
+    console.print("\nUploading a folder of audio files to a music archive in this process", style="bold")
     with _music_archive(directory / "archive") as url:
         os.environ["BOOKPIPE_ARCHIVE_URL"] = url
         summaries.append(load_pipeline("audio", None, None, (), True, console))
     _show_queries(box.environment()["BOOKPIPE_MYBOOKSHELF2_URL"], console)
-    console.print(
-        "\n[bold]make ui[/] opens Dagster on this very data, at http://127.0.0.1:3000\n"
-        "[bold]make demo[/] again: everything is there already, nothing is inserted\n"
-        "[bold]README.md[/] tells how to load your own library"
-    )
+    console.print()
+    for what, tells in (
+        ("make ui", "opens Dagster on this very data, at http://127.0.0.1:3000"),
+        ("make demo", "again: everything is there already, nothing is inserted"),
+        ("README.md", "tells how to load your own library"),
+    ):
+        console.print(Text.assemble((what, "bold"), f" {tells}"))
     return 1 if any(summary.failed or summary.stopping for summary in summaries) else 0
 
 
@@ -136,7 +139,7 @@ def _show_queries(url: str, console: Console) -> None:
                 table.add_column(column.name, overflow="fold")
             for row in cursor:
                 table.add_row(*(str(value) for value in row))
-            console.print(f"\n[bold]{title}[/]", highlight=False)
+            console.print(f"\n{title}", style="bold", highlight=False)
             console.print(table, highlight=False)
 
 

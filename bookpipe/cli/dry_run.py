@@ -6,10 +6,13 @@ from functools import partial
 
 from rich.console import Console
 from rich.progress import track
+from rich.text import Text
 
+from bookpipe.cli.environment import registered_partitions
 from bookpipe.cli.load_command import duration, print_summary
 from bookpipe.cli.loading import LoadSummary
-from bookpipe.defs.partitions import find_batches, find_listen_batches
+from bookpipe.defs.partitions import find_book_batches, find_listen_batches
+from bookpipe.defs.pipelines import PIPELINES
 from bookpipe.model.book_plans import source_key
 from bookpipe.model.errors import PartitionError
 from bookpipe.pipelines import books, calibre, covers, scrobbles, songs
@@ -28,7 +31,7 @@ from bookpipe.runtime.audio_batches import AudioBatches
 from bookpipe.runtime.state import NoState, State
 from bookpipe.runtime.upload_ledger import Content, UploadLedger
 from bookpipe.settings import Settings, require
-from bookpipe.sources.audio import walk_audio
+from bookpipe.sources.scrobbles import read_listens
 
 WRITE_S = 150e-6  # seconds to write one row, measured on a small home server; the rest is measured here
 
@@ -38,7 +41,8 @@ def dry_run_calibre(limit: int | None, partitions: Sequence[str], console: Conso
     settings = Settings.load()
     library = calibre_library(settings)
     target = mybookshelf2(settings)
-    batches = find_batches(library, (), settings.batch_size)
+    registered = registered_partitions(PIPELINES["calibre"].partitions_name)
+    batches = find_book_batches(library, registered, settings.batch_size)
     if unknown := [key for key in partitions if key not in batches]:
         raise PartitionError(f"The Calibre library has no partition {', '.join(unknown)}.")
     keys = list(partitions or batches)[:limit]
@@ -53,8 +57,7 @@ def dry_run_calibre(limit: int | None, partitions: Sequence[str], console: Conso
         known.sources.update(planned)
         plan, counts = books.plan_dry(batch, known, book_options(settings))
         planned.update({source_key(s.sha1, s.size): 1 for s in plan.sources})
-        summary.counts += counts
-        summary.done += 1
+        summary.add_loaded(counts)
     _print(summary, console)
 
 
@@ -69,10 +72,9 @@ def dry_run_tars(limit: int | None, partitions: Sequence[str], console: Console)
     summary = LoadSummary(total=len(keys))
     seen: set[bytes] = set()
     for key in track(keys, "planning", console=console, transient=True):
-        summary.counts += plan_shard_dry(
-            target, shards[key], book_options(settings), workers=settings.hash_threads, seen=seen
+        summary.add_loaded(
+            plan_shard_dry(target, shards[key], book_options(settings), workers=settings.hash_threads, seen=seen)
         )
-        summary.done += 1
     _print(summary, console)
 
 
@@ -88,8 +90,7 @@ def dry_run_covers(pipeline: str, limit: int | None, partitions: Sequence[str], 
     summary = LoadSummary(total=len(keys))
     for key in track(keys, "rendering", console=console, transient=True):
         ebooks = covers.list_ebooks(target, pipeline, key)
-        summary.counts += covers.plan_dry(target, ebooks, library=library, threads=settings.hash_threads)
-        summary.done += 1
+        summary.add_loaded(covers.plan_dry(target, ebooks, library=library, threads=settings.hash_threads))
     _print(summary, console)
 
 
@@ -102,19 +103,18 @@ def dry_run_scrobbles(limit: int | None, partitions: Sequence[str], console: Con
     exports = scrobbles.exports_by_key(require(settings, "scrobble_dir"))
     target, options = koito(settings), listen_options(settings)
     records = scrobbles.count_records(exports, None)
-    batches = find_listen_batches(records, partitions, settings.batch_size)  # those asked for may be of another size
-    if unknown := [key for key in partitions if key not in batches or batches[key][2] > records[batches[key][0]]]:
+    registered = registered_partitions(PIPELINES["scrobbles"].partitions_name)
+    batches = find_listen_batches(records, registered, settings.batch_size)
+    if unknown := [key for key in partitions if key not in batches]:
         raise PartitionError(f"BOOKPIPE_SCROBBLE_DIR has no partition {', '.join(unknown)}.")
     keys = list(partitions or batches)[:limit]
     summary = LoadSummary(total=len(keys))
     for key in track(keys, "planning", console=console, transient=True):
         export, first, last = batches[key]
-        rows = scrobbles.read_batch(
+        rows = read_listens(
             exports[export], first, last, after=settings.import_after, before=settings.import_before, now=time.time()
         )
-        planned = scrobbles.plan_dry(target, rows, options)
-        summary.counts += planned.counts
-        summary.done += 1
+        summary.add_loaded(scrobbles.plan_dry(target, rows, options).counts)
     _print(summary, console)
 
 
@@ -136,7 +136,7 @@ def dry_run_audio(limit: int | None, partitions: Sequence[str], console: Console
     if unknown := [key for key in partitions if key not in known]:
         raise PartitionError(f"There is no batch {', '.join(unknown)} of audio files; `bookpipe discover` makes them.")
     in_batches = {path for paths in known.values() for path in paths}
-    new = [path for path in walk_audio(root) if path not in in_batches]
+    new = [path for path in songs.walk_songs(root, console.print) if path not in in_batches]
     size = settings.batch_size
     fresh = {f"new files {i + 1}": new[i : i + size] for i in range(0, len(new), size)}
     work = list(({key: known[key] for key in partitions} if partitions else {**known, **fresh}).items())[:limit]
@@ -146,8 +146,7 @@ def dry_run_audio(limit: int | None, partitions: Sequence[str], console: Console
     for key, paths in track(work, "hashing", console=console, transient=True):
         rows = songs.read_songs(root, paths, digests, key, threads=settings.hash_threads)
         plan = songs.plan_dry(rows, ledger, planned, skip_likely_refused=settings.skip_likely_refused)
-        summary.counts += plan.counts
-        summary.done += 1
+        summary.add_loaded(plan.counts)
         to_send += plan.bytes_to_send
         for kind, n in plan.expected.items():
             expected[kind] = expected.get(kind, 0) + n
@@ -155,11 +154,9 @@ def dry_run_audio(limit: int | None, partitions: Sequence[str], console: Console
     print_summary(summary, console)
     console.print(f"{to_send / 1e6:,.1f} MB to send, about {duration(to_send / UPLOAD_BYTES_PER_S)} at 20 MB/s.")
     for kind, n in sorted(expected.items()):
-        console.print(
-            f"[yellow]The archive will probably refuse {n:,} of these: it takes them for {kind}.[/] "
-            "BOOKPIPE_ARCHIVE_SKIP_LIKELY_REFUSED=true does not send them.",
-            highlight=False,
-        )
+        refused = f"The archive will probably refuse {n:,} of these: it takes them for {kind}."
+        remedy = " BOOKPIPE_ARCHIVE_SKIP_LIKELY_REFUSED=true does not send them."
+        console.print(Text.assemble((refused, "yellow"), remedy))
 
 
 def _print(summary: LoadSummary, console: Console) -> None:

@@ -7,12 +7,14 @@ import dagster as dg
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
+from bookpipe.cli.environment import open_instance
 from bookpipe.cli.loading import LoadSummary, WorkerPool
 from bookpipe.cli.worker import PartitionResult
-from bookpipe.defs.partitions import register
-from bookpipe.defs.pipelines import PIPELINES, Pipeline
-from bookpipe.defs.progress import loaded_fingerprints, partition_states, running_texts
+from bookpipe.defs.partitions import partition_states, register
+from bookpipe.defs.pipelines import PIPELINES, Pipeline, Warn
+from bookpipe.defs.progress import loaded_fingerprints, running_texts
 from bookpipe.defs.runs import fail_dead_runs
 from bookpipe.model.errors import PartitionError
 from bookpipe.model.rejections import REASON_HELP, Reason
@@ -36,16 +38,21 @@ def duration(seconds: float | None) -> str:
 
 
 def choose_partitions(
-    instance: dg.DagsterInstance, pipeline: Pipeline, settings: Settings, wanted: Sequence[str], again: bool
+    instance: dg.DagsterInstance,
+    pipeline: Pipeline,
+    settings: Settings,
+    wanted: Sequence[str],
+    again: bool,
+    warn: Warn,
 ) -> tuple[list[str], int]:
     """The partitions to run, registered if they were not, and how many others are loaded already."""
-    found = pipeline.find(settings, instance)
+    found = pipeline.find(settings, instance, warn)
     if unknown := [key for key in wanted if key not in found]:
         raise PartitionError(f"The source of {pipeline.name} has no partition {', '.join(unknown)}.")
     register(instance, pipeline.partitions, wanted or found)
     if wanted:
         return list(wanted), 0
-    states = partition_states(instance, pipeline)
+    states = partition_states(instance, pipeline.loaded_asset, pipeline.partitions)
     changed = _grown(instance, pipeline, found, states)
     keys = [key for key in found if again or key in changed or states.get(key) in ("missing", "failed")]
     return keys, sum(state == "materialized" for state in states.values()) - len(changed) if not again else 0
@@ -68,10 +75,10 @@ def load_pipeline(
     """Run a pipeline's missing partitions in warm workers, telling how it goes."""
     settings = Settings.load()
     pipeline = PIPELINES[name]
-    with dg.DagsterInstance.get() as instance:
+    with open_instance() as instance:
         if dead := fail_dead_runs(instance):
             console.print(f"{len(dead)} earlier runs had died; marked as failed.")
-        keys, loaded = choose_partitions(instance, pipeline, settings, partitions, again)
+        keys, loaded = choose_partitions(instance, pipeline, settings, partitions, again, console.print)
         keys = keys[:limit]
         if loaded:
             console.print(f"{loaded} partitions are loaded already (--again loads them, too).")
@@ -97,7 +104,7 @@ def _run(
         SpinnerColumn(),
         TextColumn("batch {task.completed:.0f}/{task.total:.0f}"),
         BarColumn(),
-        TextColumn("{task.fields[text]}"),
+        TextColumn("{task.fields[text]}", markup=False),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console) as progress:
@@ -107,7 +114,7 @@ def _run(
             text = progress_text(summary)
             progress.update(task, completed=summary.done + len(summary.failed), text=text)
             if not result.success:
-                progress.console.print(f"[red]{result.key} failed:[/] {result.message}", highlight=False)
+                progress.console.print(Text.assemble((f"{result.key} failed:", "red"), f" {result.message}"))
             elif not console.is_terminal:
                 progress.console.print(f"batch {summary.done}/{summary.total} {result.key}: {text}", highlight=False)
 
@@ -124,7 +131,7 @@ def _run(
                 if not console.is_terminal:
                     progress.console.print(running, highlight=False)
 
-        summary = pool.run(keys, on_result, lambda _key: None, on_tick)
+        summary = pool.run(keys, on_result, on_tick)
     if any(not result.run_id for result in summary.failed):
         fail_dead_runs(instance)
     print_summary(summary, console)
@@ -158,9 +165,10 @@ def print_summary(summary: LoadSummary, console: Console) -> None:
         console.print("Nothing was inserted: all of it was there already or is rejected.")
     if summary.failed:
         what = "1 partition" if len(summary.failed) == 1 else f"{len(summary.failed)} partitions"
-        console.print(
-            f"[red]{what} failed.[/] Run the same command again once the cause is mended, or "
-            "leave the sensor retry_failed_partitions on; every run is in the UI."
+        remedy = (
+            " Run the same command again once the cause is mended, or leave the sensor retry_failed_partitions on; "
+            "every run is in the UI."
         )
+        console.print(Text.assemble((f"{what} failed.", "red"), remedy))
     if summary.stopping:
         console.print("Stopped. What is loaded is complete; run the same command again to go on.")

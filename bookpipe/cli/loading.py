@@ -23,6 +23,7 @@ class LoadSummary:
     total: int
     done: int = 0
     counts: LoadCounts = field(default_factory=LoadCounts)
+    rows_done: int = 0  # those of the counts that were read now
     failed: list[PartitionResult] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
     stopping: bool = False
@@ -34,7 +35,7 @@ class LoadSummary:
     @property
     def rate(self) -> float:
         """Rows a second."""
-        return self.counts.read / self.seconds if self.seconds > 0 else 0.0
+        return self.rows_done / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def eta_s(self) -> float | None:
@@ -42,11 +43,17 @@ class LoadSummary:
         return None if not finished else self.seconds / finished * (self.total - finished)
 
     def add(self, result: PartitionResult) -> None:
+        """A partition that a worker has run."""
         if not result.success:
             self.failed.append(result)
-            return
+        else:
+            self.add_loaded(result.counts, result.rows_done)
+
+    def add_loaded(self, counts: LoadCounts, rows_done: int | None = None) -> None:
+        """A partition that is loaded, or planned in a dry run."""
         self.done += 1
-        self.counts += result.counts
+        self.counts += counts
+        self.rows_done += counts.read if rows_done is None else rows_done
 
 
 class _Worker:
@@ -85,11 +92,9 @@ class WorkerPool:
         self,
         keys: Sequence[str],
         on_result: Callable[[LoadSummary, PartitionResult], None],
-        on_death: Callable[[str], None],
-        on_tick: Callable[[LoadSummary], None] = lambda _summary: None,
+        on_tick: Callable[[LoadSummary], None],
     ) -> LoadSummary:
-        """Run every partition once. `on_death` is called with the key whose worker died without an answer, `on_tick`
-        twice a second or more often.
+        """Run every partition once. `on_tick` is called twice a second or more often.
 
         An interrupt (Ctrl-C or TERM) stops giving out partitions and asks the running ones to end in good order; a
         second one kills the workers, whose transactions are rolled back.
@@ -105,7 +110,7 @@ class WorkerPool:
                     try:
                         answer = worker.pipe.recv()
                     except (EOFError, ConnectionResetError):
-                        result = self._bury(worker, on_death)
+                        result = self._bury(worker)
                         if result is not None:
                             summary.add(result)
                             on_result(summary, result)
@@ -122,7 +127,7 @@ class WorkerPool:
                     break
         return summary
 
-    def _bury(self, worker: _Worker, on_death: Callable[[str], None]) -> PartitionResult | None:
+    def _bury(self, worker: _Worker) -> PartitionResult | None:
         worker.process.join(5)
         code = worker.process.exitcode
         self._workers.remove(worker)
@@ -130,7 +135,6 @@ class WorkerPool:
             self._workers.append(_Worker(self._context, self.pipeline))
         if worker.key is None:
             return None
-        on_death(worker.key)
         return PartitionResult(worker.key, "", False, message=f"The worker process died (exit code {code}).")
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ import dagster as dg
 
 from bookpipe.definitions import defs
 from bookpipe.defs.pipelines import PIPELINES, Pipeline
-from bookpipe.defs.progress import materialized_numbers
+from bookpipe.defs.progress import materialized_numbers, rows_done
 from bookpipe.model.counts import LoadCounts
 from bookpipe.runtime.stopping import stop_requested
 
@@ -35,6 +35,7 @@ class PartitionResult:
     run_id: str
     success: bool
     counts: LoadCounts = field(default_factory=LoadCounts)
+    rows_done: int = 0  # by this run: not those of an attempt before it, which are in the counts, too
     message: str = ""
 
 
@@ -93,10 +94,11 @@ def _die_with_parent() -> None:
 
 
 def _summary(key: str, result: dg.ExecuteInProcessResult, asset: dg.AssetKey) -> PartitionResult:
-    counts = LoadCounts()
+    counts, done = LoadCounts(), 0
     for event in result.get_asset_materialization_events():
         if event.asset_key == asset:
-            counts += materialized_numbers(event.step_materialization_data.materialization.metadata)
+            told = event.step_materialization_data.materialization.metadata
+            counts, done = counts + materialized_numbers(told), done + rows_done(told)
     message = ""
     for event in result.all_events if not result.success else ():
         if event.is_step_failure:
@@ -104,4 +106,4 @@ def _summary(key: str, result: dg.ExecuteInProcessResult, asset: dg.AssetKey) ->
             user = failure.user_failure_data
             message = (user.description if user else None) or str(failure.error.message if failure.error else "")
             break
-    return PartitionResult(key, result.run_id, result.success, counts, message.strip())
+    return PartitionResult(key, result.run_id, result.success, counts, done, message.strip())

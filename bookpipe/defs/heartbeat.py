@@ -17,10 +17,14 @@ class Heartbeat:
     As a context manager it also tells when nothing advances for long: the run is slow, not dead.
     """
 
-    def __init__(self, context: dg.OpExecutionContext, counted: str, total: int | None = None) -> None:
-        """`counted` is the step whose rows are told, besides "bytes"; `total` how many there are, when it is known."""
+    def __init__(
+        self, context: dg.OpExecutionContext, counted: str, total: int | None = None, *, rows: str | None = None
+    ) -> None:
+        """`counted` is the step whose rows are told, besides "bytes" where there is such a step; `total` how many there
+        are, when it is known; `rows` what people call them."""
         self.context = context
         self.counted = counted
+        self.rows = rows or counted
         self.total = total
         self.started = self.told = time.monotonic()
         self.done: dict[str, tuple[int, int | None]] = {}
@@ -60,11 +64,18 @@ class Heartbeat:
                 self.context.instance.add_run_tags(self.context.run_id, {PROGRESS_TAG: text})
 
     def text(self, seconds: float) -> str:
-        """Rows, bytes, rate and what is left."""
-        rows, known = self.done.get(self.counted, (0, None))
-        size, total = self.done.get("bytes", (0, None))
+        """Rows, bytes if they are known, rate and what is left."""
+        done, known = self.done.get(self.counted, (0, None))
         of = f" of {self.total or known:,}" if self.total or known else ""
-        rate = (size - self.first.get("bytes", 0)) / seconds if seconds else 0.0
-        left = f", {(total - size) / rate:,.0f} s left" if total and rate else ""
-        share = f" of {total / 1e6:,.0f}" if total else ""
-        return f"{rows:,}{of} {self.counted}, {size / 1e6:,.0f}{share} MB, {rate / 1e6:,.0f} MB/s{left}"
+        text = f"{done:,}{of} {self.rows}"
+        if "bytes" in self.done:
+            size, total = self.done["bytes"]
+            rate = (size - self.first["bytes"]) / seconds if seconds else 0.0
+            share = f" of {total / 1e6:,.0f}" if total else ""
+            text += f", {size / 1e6:,.0f}{share} MB, {rate / 1e6:,.0f} MB/s"
+            left = (total or size) - size
+        else:
+            rate = done / seconds if seconds else 0.0
+            text += f", {rate:,.0f}/s"
+            left = max(0, (self.total or known or done) - done)
+        return f"{text}, {left / rate:,.0f} s left" if left and rate else text

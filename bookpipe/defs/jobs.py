@@ -2,9 +2,9 @@
 
 import dagster as dg
 
+from bookpipe.defs.discovery import register_found
 from bookpipe.defs.errors import explained
-from bookpipe.defs.partitions import register
-from bookpipe.defs.pipelines import PIPELINES, sources
+from bookpipe.defs.pipelines import PIPELINES
 from bookpipe.settings import Settings
 
 load_jobs = {
@@ -26,14 +26,7 @@ load_jobs = {
 def register_partitions(context: dg.OpExecutionContext) -> None:
     """Register the partitions every configured source has and the instance does not know yet."""
     with explained(context):
-        settings = Settings.load()
-        for pipeline in sources():
-            if not pipeline.configured(settings):
-                context.log.info(f"{pipeline.name}: not configured")
-                continue
-            found = pipeline.find(settings, context.instance)
-            new = register(context.instance, pipeline.partitions, found)
-            context.log.info(f"{pipeline.name}: {len(found)} partitions, {len(new)} of them new")
+        register_found(Settings.load(), context.instance, tell=context.log.info, warn=context.log.warning)
 
 
 @dg.job(description="Register the partitions of every configured source.")

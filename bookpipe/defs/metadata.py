@@ -7,6 +7,9 @@ import dagster as dg
 from bookpipe.model.counts import LoadCounts
 from bookpipe.model.rejections import REASON_HELP, Reason
 
+FINGERPRINT = "fingerprint"  # a text that changes when the rows of the source do
+ROWS_DONE = "rows_done"  # in those seconds: a load that went on where another had died tells the rows of both
+
 _REJECTIONS = dg.TableSchema(
     columns=[
         dg.TableColumn("reason", "string"),
@@ -27,16 +30,21 @@ def rejections_table(counts: LoadCounts) -> dg.TableMetadataValue:
     )
 
 
-def load_metadata(counts: LoadCounts, seconds: Mapping[str, float]) -> dict[str, dg.MetadataValue]:
-    """Counts, rate and seconds by phase of one partition's load."""
+def load_metadata(
+    counts: LoadCounts, seconds: Mapping[str, float], done: int | None = None
+) -> dict[str, dg.MetadataValue]:
+    """Counts, rate and seconds by phase of one partition's load. `done`: the rows that these seconds are of, when they
+    are not all that were read."""
     total = sum(seconds.values())
+    rows = counts.read if done is None else done
     found: dict[str, dg.MetadataValue] = {
         "read": dg.MetadataValue.int(counts.read),
         "inserted": dg.MetadataValue.int(counts.inserted),
         "existing": dg.MetadataValue.int(counts.existing),
         "rejected": dg.MetadataValue.int(counts.rejected),
-        "rows_per_s": dg.MetadataValue.float(round(counts.read / total, 1) if total else 0.0),
+        "rows_per_s": dg.MetadataValue.float(round(rows / total, 1) if total else 0.0),
         "seconds": dg.MetadataValue.float(round(total, 3)),
+        ROWS_DONE: dg.MetadataValue.int(rows),
         "rejections": rejections_table(counts),
     }
     for phase, s in seconds.items():

@@ -53,7 +53,7 @@ def _uncovered(first: int, last: int, covered: Sequence[tuple[int, int]]) -> lis
     return parts
 
 
-def find_batches(library: CalibreLibrary, registered: Iterable[str], batch_size: int) -> dict[str, BatchState]:
+def find_book_batches(library: CalibreLibrary, registered: Iterable[str], batch_size: int) -> dict[str, BatchState]:
     """Every partition the library has now, registered or not, that holds a book: key -> state, in id order."""
     covered = sorted(parse_books_key(key) for key in registered)
     found = {}
@@ -70,6 +70,12 @@ def find_batches(library: CalibreLibrary, registered: Iterable[str], batch_size:
     return dict(sorted(found.items(), key=lambda item: item[1].first))
 
 
+def _some(keys: Iterable[str], none: str = "none") -> str:
+    """The first few of some keys, for a message."""
+    known = list(keys)
+    return (", ".join(known[:3]) or none) + (" ..." if len(known) > 3 else "")
+
+
 def register(
     instance: dg.DagsterInstance, definition: dg.DynamicPartitionsDefinition, keys: Iterable[str]
 ) -> list[str]:
@@ -80,6 +86,17 @@ def register(
     if new:
         instance.add_dynamic_partitions(definition.name, new)
     return new
+
+
+def partition_states(
+    instance: dg.DagsterInstance, asset: dg.AssetKey, definition: dg.DynamicPartitionsDefinition
+) -> dict[str, str]:
+    """Partition key -> materialized, failed, running or missing, in the order of registration."""
+    assert definition.name is not None
+    keys = list(instance.get_dynamic_partitions(definition.name))
+    status = instance.get_status_by_partition(asset, keys, definition) or {}
+    names = {"MATERIALIZED": "materialized", "FAILED": "failed", "IN_PROGRESS": "running"}
+    return {key: names.get(s.value if (s := status.get(key)) else "", "missing") for key in keys}
 
 
 def check_books_key(
@@ -94,12 +111,11 @@ def check_books_key(
     name = calibre_batches.name
     assert name is not None
     if not instance.has_dynamic_partition(name, key):
-        batches = find_batches(library, instance.get_dynamic_partitions(name), batch_size)
+        batches = find_book_batches(library, instance.get_dynamic_partitions(name), batch_size)
         if key not in batches:
-            near = ", ".join(list(batches)[:3]) or "none: the library is empty"
             raise PartitionError(
-                f"The Calibre library has no partition {key!r} (it has {near}{' ...' if len(batches) > 3 else ''}). "
-                "`bookpipe discover` registers and lists them."
+                f"The Calibre library has no partition {key!r} (it has "
+                f"{_some(batches, 'none: the library is empty')}). `bookpipe discover` registers and lists them."
             )
         register(instance, calibre_batches, [key])
     return first, last
@@ -109,10 +125,9 @@ def check_shard_key(shards: Mapping[str, Shard], instance: dg.DagsterInstance, k
     """The shard of a partition, registered now if it was not; PartitionError when there is none, before any side
     effect."""
     if key not in shards:
-        near = ", ".join(list(shards)[:3]) or "none"
         raise PartitionError(
-            f"BOOKPIPE_TAR_DIR has no shard {key!r} (it has {near}{' ...' if len(shards) > 3 else ''}). One that was "
-            "written within the last minute is not listed yet."
+            f"BOOKPIPE_TAR_DIR has no shard {key!r} (it has {_some(shards)}). One that was written within the last "
+            "minute is not listed yet."
         )
     register(instance, tar_shards, [key])
     return shards[key]
@@ -176,10 +191,9 @@ def check_listens_key(
     have, before any side effect."""
     export, first, last = parse_listens_key(key)
     if key not in batches:
-        near = ", ".join(list(batches)[:3]) or "none"
         raise PartitionError(
-            f"BOOKPIPE_SCROBBLE_DIR has no partition {key!r} (it has {near}{' ...' if len(batches) > 3 else ''}). An "
-            "export that changed has other keys: `bookpipe discover` registers and lists them."
+            f"BOOKPIPE_SCROBBLE_DIR has no partition {key!r} (it has {_some(batches)}). An export that changed has "
+            "other keys: `bookpipe discover` registers and lists them."
         )
     register(instance, scrobble_batches, [key])
     return export, first, last
@@ -190,10 +204,8 @@ def check_songs_key(batches: AudioBatches, instance: dg.DagsterInstance, key: st
     side effect."""
     paths = batches.paths(key)
     if not paths:
-        known = batches.keys()
-        near = ", ".join(known[:3]) or "none yet"
         raise PartitionError(
-            f"There is no batch {key!r} of audio files (there is {near}{' ...' if len(known) > 3 else ''}). "
+            f"There is no batch {key!r} of audio files (there is {_some(batches.keys(), 'none yet')}). "
             "`bookpipe discover` finds new files and puts them into batches."
         )
     register(instance, audio_batches, [key])

@@ -12,20 +12,22 @@ from bookpipe.defs.assets.calibre_books import calibre_books
 from bookpipe.defs.assets.covers_from_calibre import covers_from_calibre
 from bookpipe.defs.assets.covers_from_tars import covers_from_tars
 from bookpipe.defs.assets.koito_listens import koito_listens
-from bookpipe.defs.ops.scrobbles import find_batches as find_batches_of_listens
+from bookpipe.defs.ops.scrobbles import exports_and_batches
 from bookpipe.defs.ops.tars import fingerprint
-from bookpipe.defs.partitions import audio_batches, calibre_batches, find_batches, scrobble_batches, tar_shards
+from bookpipe.defs.partitions import audio_batches, calibre_batches, find_book_batches, scrobble_batches, tar_shards
 from bookpipe.pipelines import configured, covers, songs
 from bookpipe.runtime.state import State
 from bookpipe.settings import Settings, require
+
+Warn = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Pipeline:
     """A way from one source to one target.
 
-    `find` lists what the source has now: partition key -> a text that changes when its rows do. It raises a
-    BookpipeError when the source cannot be read.
+    `find` lists what the source has now: partition key -> a text that changes when its rows do. What of the source
+    cannot be read is told to its last argument; it raises a BookpipeError when that is all of it.
     """
 
     name: str
@@ -34,7 +36,7 @@ class Pipeline:
     loaded_asset: dg.AssetKey
     assets: tuple[dg.AssetsDefinition, ...]
     configured: Callable[[Settings], bool]
-    find: Callable[[Settings, dg.DagsterInstance], dict[str, str]]
+    find: Callable[[Settings, dg.DagsterInstance, Warn], dict[str, str]]
     in_order: bool = False  # partitions are loaded one after the other, in the order in which they are found
     follows: str | None = None  # the pipeline whose partitions these are: those that are loaded are found
 
@@ -48,25 +50,25 @@ class Pipeline:
         return self.partitions.name
 
 
-def _find_calibre(settings: Settings, instance: dg.DagsterInstance) -> dict[str, str]:
+def _find_calibre(settings: Settings, instance: dg.DagsterInstance, _warn: Warn) -> dict[str, str]:
     registered = instance.get_dynamic_partitions("calibre_batches")
-    batches = find_batches(configured.calibre_library(settings), registered, settings.batch_size)
+    batches = find_book_batches(configured.calibre_library(settings), registered, settings.batch_size)
     return {key: state.fingerprint for key, state in batches.items()}
 
 
-def _find_shards(settings: Settings, _instance: dg.DagsterInstance) -> dict[str, str]:
+def _find_shards(settings: Settings, _instance: dg.DagsterInstance, _warn: Warn) -> dict[str, str]:
     return {key: fingerprint(shard) for key, shard in configured.tar_shards(settings).items()}
 
 
-def _find_listens(settings: Settings, instance: dg.DagsterInstance) -> dict[str, str]:
-    _, batches = find_batches_of_listens(settings, instance)
+def _find_listens(settings: Settings, instance: dg.DagsterInstance, _warn: Warn) -> dict[str, str]:
+    _, batches = exports_and_batches(settings, instance)
     return {key: export for key, (export, _, _) in batches.items()}  # the export's key names its content
 
 
-def _find_songs(settings: Settings, _instance: dg.DagsterInstance) -> dict[str, str]:
+def _find_songs(settings: Settings, _instance: dg.DagsterInstance, warn: Warn) -> dict[str, str]:
     root = require(settings, "music_dir")
     # What is in a batch is fixed when its files are found: a file that changes since is another song.
-    return {key: key for key in songs.find_batches(root, State(settings.state_path), settings.batch_size)}
+    return {key: key for key in songs.find_song_batches(root, State(settings.state_path), settings.batch_size, warn)}
 
 
 def _covers_of(books: str, source: Callable[[Settings], bool]) -> Pipeline:
@@ -79,7 +81,7 @@ def _covers_of(books: str, source: Callable[[Settings], bool]) -> Pipeline:
     def is_configured(settings: Settings) -> bool:
         return source(settings) and settings.mybookshelf2_url is not None and settings.mybookshelf2_data_dir is not None
 
-    def find(settings: Settings, _instance: dg.DagsterInstance) -> dict[str, str]:
+    def find(settings: Settings, _instance: dg.DagsterInstance, _warn: Warn) -> dict[str, str]:
         return covers.find_partitions(configured.mybookshelf2(settings), books)
 
     return Pipeline(

@@ -1,12 +1,13 @@
 """How far each pipeline is, from what the instance knows: the same numbers for the shell, JSON and people."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import dagster as dg
 
-from bookpipe.defs.assets.calibre_books import FINGERPRINT
+from bookpipe.defs.metadata import FINGERPRINT, ROWS_DONE
+from bookpipe.defs.partitions import partition_states
 from bookpipe.defs.pipelines import PIPELINES, Pipeline
 from bookpipe.defs.runs import PROGRESS_TAG
 from bookpipe.model.counts import LoadCounts
@@ -63,26 +64,34 @@ def materialized_numbers(metadata: Any) -> LoadCounts:
     )
 
 
-def partition_states(instance: dg.DagsterInstance, pipeline: Pipeline) -> dict[str, str]:
-    """Partition key -> materialized, failed, running or missing, in the order of registration."""
-    keys = list(instance.get_dynamic_partitions(pipeline.partitions_name))
-    status = instance.get_status_by_partition(pipeline.loaded_asset, keys, pipeline.partitions) or {}
-    names = {"MATERIALIZED": "materialized", "FAILED": "failed", "IN_PROGRESS": "running"}
-    return {key: names.get(s.value if (s := status.get(key)) else "", "missing") for key in keys}
+def rows_done(metadata: Any) -> int:
+    """How many of a materialization's rows its own run has done: not those of an attempt before it."""
+    if ROWS_DONE in metadata:
+        return int(metadata[ROWS_DONE].value)
+    return materialized_numbers(metadata).read
 
 
 def loaded_fingerprints(instance: dg.DagsterInstance, pipeline: Pipeline, keys: Sequence[str]) -> dict[str, str]:
     """What each partition's source looked like when it was last read."""
+    return _fingerprints(instance.fetch_materializations, pipeline.source_asset, keys)
+
+
+def damaged_fingerprints(instance: dg.DagsterInstance, pipeline: Pipeline, keys: Sequence[str]) -> dict[str, str]:
+    """What the source of failed partitions looked like when it was found damaged."""
+    return _fingerprints(instance.fetch_observations, pipeline.loaded_asset, keys)
+
+
+def _fingerprints(
+    fetch: Callable[..., dg.EventRecordsResult], asset: dg.AssetKey, keys: Sequence[str]
+) -> dict[str, str]:  # fmt: skip
     found: dict[str, str] = {}
     for i in range(0, len(keys), 200):
         some = list(keys[i : i + 200])
-        events = instance.fetch_materializations(
-            dg.AssetRecordsFilter(asset_key=pipeline.source_asset, asset_partitions=some), limit=5 * len(some)
-        ).records
+        events = fetch(dg.AssetRecordsFilter(asset_key=asset, asset_partitions=some), limit=5 * len(some)).records
         for event in events:  # newest first
-            materialization = event.asset_materialization
-            if event.partition_key and materialization and FINGERPRINT in materialization.metadata:
-                found.setdefault(event.partition_key, str(materialization.metadata[FINGERPRINT].value))
+            told = event.asset_materialization or event.asset_observation
+            if event.partition_key and told and FINGERPRINT in told.metadata:
+                found.setdefault(event.partition_key, str(told.metadata[FINGERPRINT].value))
     return found
 
 
@@ -96,7 +105,7 @@ def running_texts(instance: dg.DagsterInstance, pipeline: Pipeline) -> dict[str,
 def pipeline_status(instance: dg.DagsterInstance, pipeline: Pipeline, settings: Settings) -> PipelineStatus:
     """A pipeline's partitions, the rows of their latest loads, and how fast the last ones were."""
     status = PipelineStatus(configured=pipeline.configured(settings))
-    states = partition_states(instance, pipeline)
+    states = partition_states(instance, pipeline.loaded_asset, pipeline.partitions)
     status.partitions.total = len(states)
     for state in states.values():
         setattr(status.partitions, state, getattr(status.partitions, state) + 1)
@@ -105,11 +114,11 @@ def pipeline_status(instance: dg.DagsterInstance, pipeline: Pipeline, settings: 
     if status.partitions.running:
         status.running = running_texts(instance, pipeline)
 
-    times: list[tuple[float, float, int]] = []  # end, seconds, rows of each latest load
+    times: list[_Load] = []
     for end, metadata in _latest_loads(instance, pipeline, states):
         counts = materialized_numbers(metadata)
         status.counts += counts
-        times.append((end, float(metadata["seconds"].value), counts.read))
+        times.append(_Load(end, float(metadata["seconds"].value), rows_done(metadata), counts.read))
     status.rate_rows_per_s, status.eta_s = _rate(times, status.partitions)
     return status
 
@@ -138,18 +147,28 @@ def _latest_loads(
         yield from found.values()
 
 
-def _rate(times: list[tuple[float, float, int]], partitions: Partitions) -> tuple[float | None, float | None]:
-    if not times:
-        return None, None
-    last = max(end for end, _, _ in times)
-    recent = [t for t in times if t[0] > last - RECENT_S]
-    start = min(end - seconds for end, seconds, _ in recent)
-    rows = sum(n for _, _, n in recent)
-    rate = round(rows / max(last - start, 1e-3), 1)
+@dataclass(frozen=True)
+class _Load:
+    """The latest load of a partition: when it ended, how long it took, the rows of it and of the whole partition."""
+
+    end: float
+    seconds: float
+    done: int
+    rows: int
+
+
+def _rate(loads: list[_Load], partitions: Partitions) -> tuple[float | None, float | None]:
     left = partitions.missing + partitions.running + partitions.failed
+    working = [load for load in loads if load.done]  # one that found all of it done does not tell how fast loads are
+    if not working:
+        return None, 0.0 if loads and not left else None
+    last = max(load.end for load in working)
+    recent = [load for load in working if load.end > last - RECENT_S]
+    start = min(load.end - load.seconds for load in recent)
+    rate = round(sum(load.done for load in recent) / max(last - start, 1e-3), 1)
     if not left:
         return rate, 0.0
-    return rate, round(left * (rows / len(recent)) / rate, 1) if rate else None
+    return rate, round(left * (sum(load.rows for load in recent) / len(recent)) / rate, 1) if rate else None
 
 
 def all_statuses(instance: dg.DagsterInstance, settings: Settings) -> dict[str, PipelineStatus]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import dagster as dg
 
 from bookpipe.defs.errors import ERROR_TAG, TERMINAL
+from bookpipe.defs.partitions import partition_states
 
 MAX_ATTEMPTS = 6  # runs of a partition that failed in a row, the first included
 BASE_S = 30.0  # wait after the first failure; doubles with each further one
@@ -35,9 +36,7 @@ def plan_retries(
 ) -> RetryPlan:
     """What to do about the failed partitions of an asset, from wherever they were launched."""
     plan = RetryPlan()
-    keys = partitions.get_partition_keys(dynamic_partitions_store=instance)
-    status = instance.get_status_by_partition(asset, keys, partitions) or {}
-    failed = [key for key, s in status.items() if s is not None and s.value == "FAILED"]
+    failed = [key for key, state in partition_states(instance, asset, partitions).items() if state == "failed"]
     if not failed:
         return plan
     # Newest first; planned events name the partition whether the run came from the UI, a backfill or a shell.

@@ -5,31 +5,16 @@ import time
 
 import dagster as dg
 
-from bookpipe.defs.assets.calibre_books import FINGERPRINT
 from bookpipe.defs.jobs import load_jobs
-from bookpipe.defs.pipelines import PIPELINES, Pipeline
-from bookpipe.defs.progress import loaded_fingerprints
-from bookpipe.defs.retries import plan_retries
+from bookpipe.defs.partitions import partition_states
+from bookpipe.defs.pipelines import PIPELINES
+from bookpipe.defs.progress import damaged_fingerprints, loaded_fingerprints
+from bookpipe.defs.retries import RetryPlan, plan_retries
 from bookpipe.defs.runs import fail_dead_runs
 from bookpipe.model.errors import BookpipeError
 from bookpipe.settings import Settings
 
 MAX_NEW = 100  # partitions asked for in one tick
-
-
-def _damaged_fingerprints(instance: dg.DagsterInstance, pipeline: Pipeline, keys: list[str]) -> dict[str, str]:
-    """What the source of failed partitions looked like when it was found damaged."""
-    found: dict[str, str] = {}
-    for i in range(0, len(keys), 200):
-        some = keys[i : i + 200]
-        events = instance.fetch_observations(
-            dg.AssetRecordsFilter(asset_key=pipeline.loaded_asset, asset_partitions=some), limit=5 * len(some)
-        ).records
-        for event in events:  # newest first
-            observed = event.asset_observation
-            if event.partition_key and observed and FINGERPRINT in observed.metadata:
-                found.setdefault(event.partition_key, str(observed.metadata[FINGERPRINT].value))
-    return found
 
 
 @dg.sensor(
@@ -51,19 +36,18 @@ def discover_partitions(context: dg.SensorEvaluationContext) -> dg.SensorResult 
         if not pipeline.configured(settings):
             continue
         try:
-            found = pipeline.find(settings, context.instance)
+            found = pipeline.find(settings, context.instance, context.log.warning)
         except BookpipeError as error:
             problems.append(f"{pipeline.name}: {error}")
             continue
-        have = set(context.instance.get_dynamic_partitions(pipeline.partitions_name))
-        loaded = loaded_fingerprints(context.instance, pipeline, [key for key in found if key in have])
+        have = partition_states(context.instance, pipeline.loaded_asset, pipeline.partitions)
         new = [key for key in found if key not in have]
-        status = context.instance.get_status_by_partition(pipeline.loaded_asset, list(found), pipeline.partitions) or {}
         # Running partitions are left alone, and failed ones to the other sensor; but that gives up at once where the
         # source was damaged, and somebody may have put a sound one in its place.
-        idle = [k for k in have & set(found) if (s := status.get(k)) is None or s.value == "MATERIALIZED"]
-        failed = [k for k in have & set(found) if (s := status.get(k)) is not None and s.value == "FAILED"]
-        damaged = _damaged_fingerprints(context.instance, pipeline, failed)
+        idle = [k for k in found if have.get(k) in ("missing", "materialized")]
+        failed = [k for k in found if have.get(k) == "failed"]
+        loaded = loaded_fingerprints(context.instance, pipeline, idle)
+        damaged = damaged_fingerprints(context.instance, pipeline, failed)
         due = sorted(
             [k for k in idle if loaded.get(k) != found[k]] + [k for k in damaged if damaged[k] != found[k]]
         )  # fmt: skip
@@ -97,9 +81,11 @@ def discover_partitions(context: dg.SensorEvaluationContext) -> dg.SensorResult 
 def retry_failed_partitions(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     dead = fail_dead_runs(context.instance)
     requests: list[dg.RunRequest] = []
-    report: dict[str, dict[str, object]] = {}
+    plans: dict[str, RetryPlan] = {}
     for pipeline in PIPELINES.values():
-        plan = plan_retries(context.instance, pipeline.loaded_asset, pipeline.partitions, time.time())
+        plan = plans[pipeline.name] = plan_retries(
+            context.instance, pipeline.loaded_asset, pipeline.partitions, time.time()
+        )
         for key, attempt, run_id in plan.due:
             requests.append(
                 dg.RunRequest(
@@ -109,23 +95,26 @@ def retry_failed_partitions(context: dg.SensorEvaluationContext) -> dg.SensorRes
                     tags={"bookpipe/attempt": str(attempt)},
                 )
             )
-        report[pipeline.name] = {
-            "due": len(plan.due),
-            "waiting": len(plan.waiting),
-            "given_up": plan.exhausted[:100],
-            "terminal": plan.terminal[:100],
-        }
         if plan.exhausted or plan.terminal:
             context.log.warning(
                 f"{pipeline.name}: {len(plan.exhausted)} partitions given up after repeated failures, "
                 f"{len(plan.terminal)} failed for a reason that will not go away; look at their last runs."
             )
     text = "; ".join(
-        f"{name}: {r['due']} due, {r['waiting']} waiting, {len(r['given_up'])} given up, "  # type: ignore[arg-type]
-        f"{len(r['terminal'])} terminal"  # type: ignore[arg-type]
-        for name, r in report.items()
+        f"{name}: {len(plan.due)} due, {len(plan.waiting)} waiting, {len(plan.exhausted)} given up, "
+        f"{len(plan.terminal)} terminal"
+        for name, plan in plans.items()
     )
     if dead:
         text += f"; {len(dead)} runs whose process was gone marked as failed"
+    report = {
+        name: {
+            "due": len(plan.due),
+            "waiting": len(plan.waiting),
+            "given_up": plan.exhausted[:100],
+            "terminal": plan.terminal[:100],
+        }
+        for name, plan in plans.items()
+    }
     context.update_cursor(json.dumps(report))
     return dg.SensorResult(run_requests=requests) if requests else dg.SkipReason(text)

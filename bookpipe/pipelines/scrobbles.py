@@ -15,19 +15,17 @@ import pyarrow as pa
 
 from bookpipe.model.counts import LoadCounts
 from bookpipe.model.listen_plans import ListenPlan
-from bookpipe.model.listens import LISTENS
 from bookpipe.model.rejections import Reason, Rejection
 from bookpipe.model.schemas import LISTEN_OUTCOMES
 from bookpipe.pipelines.seconds import Phases
 from bookpipe.resolve.listens import ListenOptions, prepare_listens, resolve_listens, wanted
 from bookpipe.runtime.garbage import collector_paused
 from bookpipe.runtime.progress import NoProgress, Progress
-from bookpipe.sources.scrobbles import Export, count_rows, find_exports, read_listens
+from bookpipe.sources.scrobbles import Export, count_rows, find_exports
 from bookpipe.targets.koito.journal import Chunk
 from bookpipe.targets.koito.server import Koito, Session
 
 PIPELINE = "scrobbles"
-NO_LISTENS = LISTENS.empty_table()
 CHUNK = 10_000  # listens: some 0.3 s under the write lock, and Koito's writers give up after 5 s
 
 
@@ -67,20 +65,6 @@ def exports_by_key(folder: Path) -> dict[str, Export]:
 def count_records(exports: dict[str, Export], index_dir: Path | None) -> dict[str, int]:
     """Records by key of the export. The first time all of an export is read, and where its records are is kept."""
     return {key: count_rows(export, index_dir=index_dir) for key, export in exports.items()}
-
-
-def read_batch(
-    export: Export,
-    first: int,
-    last: int,
-    *,
-    after: int | None,
-    before: int | None,
-    now: float,
-    index_dir: Path | None = None,
-) -> pa.Table:
-    """LISTENS of some records of an export."""
-    return read_listens(export, first, last, after=after, before=before, now=now, index_dir=index_dir)
 
 
 def load_listens(

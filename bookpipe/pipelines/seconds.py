@@ -30,7 +30,7 @@ class Phases:
 class Timed:
     """The block's result: set `table` in it."""
 
-    table: pa.Table
+    table: pa.Table = field(init=False)
 
 
 def seconds_of(table: pa.Table) -> dict[str, float]:
@@ -40,10 +40,11 @@ def seconds_of(table: pa.Table) -> dict[str, float]:
 
 
 @contextmanager
-def timed_table(phase: str, before: pa.Table) -> Iterator[Timed]:
-    """The block's `table` gets the seconds of the table it was made from, and its own under `phase`."""
+def timed_table(phase: str, before: pa.Table | None = None) -> Iterator[Timed]:
+    """The block's `table` gets the seconds of the table it was made from, if any, and its own under `phase`."""
     start = time.perf_counter()
-    timed = Timed(before)
+    timed = Timed()
     yield timed
-    seconds = {**seconds_of(before), phase: round(time.perf_counter() - start, 4)}
+    earlier = seconds_of(before) if before is not None else {}
+    seconds = {**earlier, phase: round(time.perf_counter() - start, 4)}
     timed.table = timed.table.replace_schema_metadata({_KEY: json.dumps(seconds).encode()})

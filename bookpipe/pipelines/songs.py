@@ -1,15 +1,14 @@
 """Audio files -> the music archive: find and hash, tell the archive's fields, upload what it has not got."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 
 from bookpipe.model.counts import LoadCounts
-from bookpipe.model.rejections import Reason
-from bookpipe.model.songs import AUDIO_FILES
+from bookpipe.model.rejections import Reason, Rejection
 from bookpipe.resolve.songs import describe_songs, order_songs
 from bookpipe.runtime.audio_batches import AudioBatches, Md5Cache
 from bookpipe.runtime.progress import Progress
@@ -22,16 +21,27 @@ from bookpipe.targets.music_archive.server import MusicArchive
 from bookpipe.targets.music_archive.uploads import UploadResult, upload_batch
 
 PIPELINE = "audio"
+SHOWN = 5  # folders that cannot be read, by name
 SAMPLE = 100  # songs that are read back although they were there before
-NO_SONGS = AUDIO_FILES.empty_table()
 
 
-def find_batches(
-    root: Path, state: State, size: int, *, on_unreadable: Callable[[bytes, str], None] | None = None
-) -> list[str]:
-    """The keys of all batches, after files that are in none yet have been put into new ones."""
+def walk_songs(root: Path, warn: Callable[[str], None]) -> Iterator[bytes]:
+    """`walk_audio`, and in the end a word about the folders that could not be listed."""
+    unreadable: list[str] = []
+    yield from walk_audio(root, on_unreadable=lambda path, why: unreadable.append(f"{_shown(path)} ({why})"))
+    if unreadable:
+        warn(
+            f"Folders of {root} that cannot be read, and whose files are not uploaded: {len(unreadable)}: "
+            f"{', '.join(unreadable[:SHOWN])}{' ...' if len(unreadable) > SHOWN else ''}. Give this user the right to "
+            "read them."
+        )
+
+
+def find_song_batches(root: Path, state: State, size: int, warn: Callable[[str], None]) -> list[str]:
+    """The keys of all batches, after files that are in none yet have been put into new ones. `warn` hears of folders
+    that cannot be read."""
     batches = AudioBatches(state)
-    batches.plan_batches(walk_audio(root, on_unreadable=on_unreadable), size)
+    batches.plan_batches(walk_songs(root, warn), size)
     return batches.keys()
 
 
@@ -74,20 +84,24 @@ def upload_songs(
     )
 
 
-def rejections(outcomes: pa.Table) -> list[tuple[str, Reason, str]]:
-    """(path, reason, detail) of the rejected rows of SONG_OUTCOMES."""
+def rejections(outcomes: pa.Table) -> list[Rejection]:
+    """The rejected rows of SONG_OUTCOMES."""
     columns = (outcomes.column(name).to_pylist() for name in ("path", "reason", "detail"))
     return [
-        (path.decode("utf-8", "replace"), Reason(reason), detail or "")
+        Rejection(_shown(path), Reason(reason), detail or "")
         for path, reason, detail in zip(*columns, strict=True)
         if reason
     ]
 
 
+def _shown(path: bytes) -> str:
+    return path.decode("utf-8", "replace")
+
+
 def failed_songs(outcomes: pa.Table) -> list[str]:
     """Songs that the archive has and could not process, with its own words."""
     columns = (outcomes.column(name).to_pylist() for name in ("path", "processing_error"))
-    return [f"{path.decode('utf-8', 'replace')}: {error}" for path, error in zip(*columns, strict=True) if error]
+    return [f"{_shown(path)}: {error}" for path, error in zip(*columns, strict=True) if error]
 
 
 def songs_to_read_back(outcomes: pa.Table) -> list[tuple[str, Content]]:

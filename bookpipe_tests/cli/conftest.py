@@ -1,9 +1,11 @@
 """Commands as a user types them, in an environment of their own."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -69,3 +71,16 @@ def bookpipe(home: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
 def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
     """Modification time and size of everything in a folder."""
     return {str(p): (p.lstat().st_mtime_ns, p.lstat().st_size) for p in folder.rglob("*")}
+
+
+def contents(home: Path) -> dict[str, object]:
+    """What the files below a folder say: of a database its rows, as readers move SQLite's bytes from file to file."""
+    said: dict[str, object] = {}
+    for path in home.rglob("*"):
+        if path.is_dir() or path.name.endswith(("-shm", "-wal", "-journal")):
+            continue
+        said[str(path)] = held = path.read_bytes()
+        if held.startswith(b"SQLite format 3"):
+            with closing(sqlite3.connect(path)) as connection:
+                said[str(path)] = list(connection.iterdump())
+    return said

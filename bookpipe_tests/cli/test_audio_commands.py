@@ -5,11 +5,9 @@ import os
 import re
 import shutil
 import signal
-import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -21,28 +19,16 @@ from bookpipe.demo.music_archive import LISTENER, PASSWORD, Action, Fault
 from bookpipe.runtime.state import State
 from bookpipe.runtime.upload_ledger import UploadLedger
 from bookpipe.settings import Settings
-from bookpipe_tests.cli.conftest import BIN, Invoke, Run, snapshot
+from bookpipe_tests.cli.conftest import BIN, Invoke, Run, contents, snapshot
 from bookpipe_tests.cli.test_scrobbles_commands import numbers
 from bookpipe_tests.defs.music_setups import FILES, Archiving, md5
+from bookpipe_tests.defs.test_unreadable_folders import TOLD, make_folder_too_deep
 
 
 def partitions_of(bookpipe: Invoke) -> dict[str, int]:
     pipelines = json.loads(bookpipe("status", "--json").stdout)["pipelines"]
     assert set(pipelines) == {"audio"}
     return dict(pipelines["audio"]["partitions"])
-
-
-def contents(home: Path) -> dict[str, object]:
-    """What the files below a folder say: of a database its rows, as readers move SQLite's bytes from file to file."""
-    said: dict[str, object] = {}
-    for path in home.rglob("*"):
-        if path.is_dir() or path.name.endswith(("-shm", "-wal", "-journal")):
-            continue
-        said[str(path)] = held = path.read_bytes()
-        if held.startswith(b"SQLite format 3"):
-            with closing(sqlite3.connect(path)) as connection:
-                said[str(path)] = list(connection.iterdump())
-    return said
 
 
 def test_a_dry_run_tells_what_an_upload_does_and_writes_nothing(
@@ -97,6 +83,9 @@ def test_load_tells_what_was_refused_and_then_there_is_nothing_to_load(
     assert partitions_of(bookpipe) == {"total": 2, "materialized": 2, "failed": 0, "running": 0, "missing": 0}
 
     archiving.archive.counters.reset()
+    make_folder_too_deep(archiving.folder)
+    for command in ("discover", "load audio", "load audio --dry-run"):
+        assert TOLD in " ".join(bookpipe(*command.split()).stdout.split())
     assert "Nothing to load" in bookpipe("load", "audio").stdout
     dry = bookpipe("load", "audio", "--dry-run").stdout
     assert numbers(dry)["inserted"] == 0

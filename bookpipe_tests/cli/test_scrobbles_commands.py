@@ -13,7 +13,7 @@ import pytest
 import bookpipe as package
 from bookpipe.defs.partitions import parse_listens_key
 from bookpipe.demo.koito_database import create_koito_sqlite
-from bookpipe_tests.cli.conftest import Invoke, Run, snapshot
+from bookpipe_tests.cli.conftest import Invoke, Run, contents, snapshot
 from bookpipe_tests.defs.music_setups import Scrobbling, find
 
 ROOT = Path(package.__file__).parent.parent
@@ -45,7 +45,7 @@ def status_of(bookpipe: Invoke) -> dict[str, dict[str, float]]:
 def test_load_status_rejections_and_load_again(
     scrobbling: Scrobbling, keys: list[str], run_command: Run, bookpipe: Invoke
 ) -> None:
-    first = run_command("bookpipe", "load", "scrobbles", "--workers", "4").stdout
+    first = run_command("bookpipe", "load", "scrobbles", BOOKPIPE_WORKERS="4").stdout
     loaded = numbers(first)
     assert loaded["read"] == scrobbling.read
     assert loaded["inserted"] == scrobbling.count("listens") > 500
@@ -73,10 +73,9 @@ def test_load_status_rejections_and_load_again(
 def test_a_dry_run_tells_what_a_load_does_and_writes_nothing(
     scrobbling: Scrobbling, keys: list[str], run_command: Run, bookpipe: Invoke, tmp_path: Path
 ) -> None:
-    folders = (scrobbling.folder, tmp_path / "koito", scrobbling.home)
-
     def written() -> list[object]:
-        return [*map(snapshot, folders), (tmp_path / "koito" / "koito.db").read_bytes()]
+        folders = [snapshot(scrobbling.folder), snapshot(tmp_path / "koito")]
+        return [*folders, contents(scrobbling.home), (tmp_path / "koito" / "koito.db").read_bytes()]
 
     before = written()
     dry = run_command("bookpipe", "load", "scrobbles", "--dry-run").stdout
@@ -100,6 +99,7 @@ def test_a_dry_run_tells_what_a_load_does_and_writes_nothing(
 def test_a_dry_run_knows_batches_of_an_earlier_size(
     scrobbling: Scrobbling, keys: list[str], bookpipe: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    bookpipe("discover")
     monkeypatch.setenv("BOOKPIPE_BATCH_SIZE", "40")
     dry = bookpipe("load", "scrobbles", "--dry-run", "--partition", keys[0]).stdout
     assert numbers(dry)["read"] == parse_listens_key(keys[0])[2]

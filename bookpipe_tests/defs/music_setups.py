@@ -169,7 +169,7 @@ def kept_instance(home: Path) -> Iterator[dg.DagsterInstance]:
 
 def find(instance: dg.DagsterInstance, pipeline: str) -> list[str]:
     """The keys of all partitions that the source has, in order."""
-    return list(PIPELINES[pipeline].find(Settings.load(), instance))
+    return list(PIPELINES[pipeline].find(Settings.load(), instance, print))
 
 
 def run(instance: dg.DagsterInstance, pipeline: str, key: str) -> dg.ExecuteInProcessResult:

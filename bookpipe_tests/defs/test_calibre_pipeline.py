@@ -1,5 +1,6 @@
 """Partitions of a real library into a real MyBookshelf2 through real runs."""
 
+import re
 from collections import Counter
 
 import dagster as dg
@@ -7,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bookpipe.definitions import defs
+from bookpipe.defs import heartbeat
 from bookpipe.defs.assets.books_from_calibre import KEY
 from bookpipe.defs.partitions import books_key
 from bookpipe.defs.progress import all_statuses
@@ -92,6 +94,15 @@ def test_checks_pass_and_numbers_are_on_the_materialization(setup: Setup, instan
     table = metadata["rejections"]
     assert isinstance(table, dg.TableMetadataValue)
     assert sum(int(str(record.data["rows"])) for record in table.records) == value["rejected"]
+
+
+def test_a_slow_disk_is_seen_to_be_read(
+    setup: Setup, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_S", 0.0)
+    result = run(instance, KEYS[0])
+    messages = [str(entry.user_message) for entry in instance.all_logs(result.run_id)]
+    assert any(re.match(r"(\d+) of \1 files, ", message) for message in messages)
 
 
 def test_a_load_renews_what_somebody_removed(setup: Setup, instance: dg.DagsterInstance) -> None:

@@ -104,7 +104,7 @@ def test_covers_have_no_partitions_of_their_own_to_discover(
 ) -> None:
     monkeypatch.setenv("BOOKPIPE_MYBOOKSHELF2_URL", "postgresql://ebooks:ebooks@127.0.0.1:1/none")
     with pytest.raises(UnreachableError):
-        PIPELINES["calibre_covers"].find(Settings.load(), instance)
+        PIPELINES["calibre_covers"].find(Settings.load(), instance, print)
     assert discover.execute_in_process(instance=instance).success
     assert books_key(1, 50) in instance.get_dynamic_partitions("calibre_batches")
 

@@ -9,14 +9,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from bookpipe.definitions import defs
+from bookpipe.defs.assets.books_from_tars import KEY
 from bookpipe.defs.heartbeat import Heartbeat
-from bookpipe.defs.ops.tars import KEY
+from bookpipe.defs.ops.tars import shard_metadata
 from bookpipe.defs.partitions import tar_shards
 from bookpipe.defs.pipelines import PIPELINES
 from bookpipe.defs.progress import all_statuses
 from bookpipe.defs.retries import plan_retries
 from bookpipe.defs.sensors import discover_partitions
 from bookpipe.demo.tar_shards import DemoShards, make_demo_shards
+from bookpipe.model.counts import LoadCounts
+from bookpipe.pipelines.tars import ShardResult
 from bookpipe.runtime.state import State
 from bookpipe.settings import Settings
 from bookpipe_tests.defs.conftest import Setup
@@ -139,6 +142,35 @@ def test_status_tells_of_shards_too(
     assert status["partitions"] == {"total": 3, "materialized": 1, "failed": 0, "running": 0, "missing": 2}
     assert status["rows"]["inserted"] == setup.count("source")
     assert PIPELINES["tars"].job_name == "load_tars"
+
+
+def test_the_rate_of_a_resumed_shard_is_that_of_what_it_did_itself(instance: dg.DagsterInstance) -> None:
+    """9,000 of its 10,000 members were loaded by an attempt that died."""
+    result = ShardResult(LoadCounts(9_990, 10), members=1_000, seconds={"total": 10.0})
+    told = shard_metadata(result, "tar:1@1")
+    assert (told["read"].value, told["rows_per_s"].value) == (10_000, 100.0)
+    instance.add_dynamic_partitions("tar_shards", ["1", "2", "3"])
+    instance.report_runless_asset_event(dg.AssetMaterialization(KEY, partition="1", metadata=told))
+    status = all_statuses(instance, Settings.load())["tars"]
+    assert status.counts.read == 10_000
+    assert status.rate_rows_per_s == pytest.approx(100.0)
+    assert status.eta_s == pytest.approx(200.0)  # the others are whole shards
+
+    # One that finds all of it done tells nothing of how fast the others will be.
+    known = shard_metadata(ShardResult(LoadCounts(0, 500), from_journal=True, seconds={"total": 0.01}), "tar:1@1")
+    instance.report_runless_asset_event(dg.AssetMaterialization(KEY, partition="2", metadata=known))
+    status = all_statuses(instance, Settings.load())["tars"]
+    assert status.counts.read == 10_500
+    assert status.rate_rows_per_s == pytest.approx(100.0)
+
+
+def test_a_heartbeat_says_how_far_steps_without_bytes_are() -> None:
+    beat = Heartbeat(dg.build_op_context(), "read_audio_files", rows="files read")
+    beat.advance("read_audio_files", 64, 10_000)
+    beat.advance("read_audio_files", 500, 10_000)
+    assert beat.text(10.0) == "500 of 10,000 files read, 50/s, 190 s left"
+    beat.advance("read_audio_files", 10_000, 10_000)
+    assert beat.text(100.0) == "10,000 of 10,000 files read, 100/s"
 
 
 def test_a_heartbeat_says_how_far_a_shard_is() -> None:

@@ -256,7 +256,10 @@ def test_a_folder_that_cannot_be_written_fails_with_a_remedy_and_leaves_nothing(
             os.chmod(path, 0o777)
         (folder / "thumbs").chmod(0o555)
         tree = closed.tree(ids=True)
-        covers = [NewCover(*row, render(picture(row[0]))) for row in closed.sql("SELECT id, base_dir FROM ebook")]
+        covers = [
+            NewCover(ebook, base_dir, render(picture(ebook)))
+            for ebook, base_dir in closed.sql("SELECT id, base_dir FROM ebook")
+        ]
 
         def place() -> list[Ending]:  # alone: nobody may not even start a process
             with nobody(), closed.target.session() as session:

@@ -4,13 +4,11 @@ import dagster as dg
 import pyarrow as pa
 
 from bookpipe.defs.errors import RETRY, explained
+from bookpipe.defs.metadata import FINGERPRINT
 from bookpipe.defs.partitions import calibre_batches, check_books_key
 from bookpipe.defs.resources import Configured
 from bookpipe.defs.runs import claim_run
-from bookpipe.model.schemas import CALIBRE_BOOKS
 from bookpipe.pipelines.seconds import timed_table
-
-FINGERPRINT = "fingerprint"
 
 
 @dg.asset(
@@ -32,7 +30,7 @@ def calibre_books(context: dg.AssetExecutionContext, configured: Configured) -> 
         library = configured.library()
         first, last = check_books_key(library, context.instance, context.partition_key, settings.batch_size)
         state = library.state(first, last)
-        with timed_table("read", CALIBRE_BOOKS.empty_table()) as timed:
+        with timed_table("read") as timed:
             timed.table = library.read(first, last, without_files=settings.load_books_without_files)
         context.add_output_metadata(
             {"books": state.books, "rows": timed.table.num_rows, FINGERPRINT: state.fingerprint}

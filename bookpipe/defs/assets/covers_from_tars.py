@@ -3,8 +3,8 @@
 import dagster as dg
 import pyarrow as pa
 
-from bookpipe.defs.assets.covers_from_calibre import cover_checks
-from bookpipe.defs.ops.covers import CHECKS, cover_ops
+from bookpipe.defs.checks import COVER_CHECKS, check_specs, loaded_and_checked
+from bookpipe.defs.ops.covers import cover_ops
 from bookpipe.defs.partitions import tar_shards
 
 KEY = dg.AssetKey(["mybookshelf2", "covers_from_tars"])
@@ -21,11 +21,9 @@ _OPS = cover_ops("tars", tar_shards)
         "The covers that are inside of the books, "
         "trimmed and fitted as MyBookshelf2 does it, each with its thumbnail. Only for books that have none."
     ),
-    check_specs=cover_checks(KEY),
+    check_specs=check_specs(KEY, COVER_CHECKS),
 )
 def covers_from_tars(loaded: dg.Nothing) -> dict[str, pa.Table]:  # type: ignore[valid-type]
     ebooks = _OPS.list_ebooks(loaded)
     made = _OPS.make_covers(ebooks)
-    checks = _OPS.check_covers(ebooks, made)
-    # Dagster finds a check's output by this name.
-    return {"result": made, **{f"{KEY.to_python_identifier()}_{name}": getattr(checks, name) for name in CHECKS}}
+    return loaded_and_checked(KEY, COVER_CHECKS, made, _OPS.check_covers(ebooks, made))

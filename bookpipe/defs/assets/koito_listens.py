@@ -3,7 +3,8 @@
 import dagster as dg
 import pyarrow as pa
 
-from bookpipe.defs.ops.scrobbles import CHECKS, check_listens, load_listens, parse_listens
+from bookpipe.defs.checks import LISTEN_CHECKS, check_specs, loaded_and_checked
+from bookpipe.defs.ops.scrobbles import check_listens, load_listens, parse_listens
 from bookpipe.defs.partitions import scrobble_batches
 
 KEY = dg.AssetKey(["koito", "listens"])
@@ -17,19 +18,9 @@ KEY = dg.AssetKey(["koito", "listens"])
         "Listens with their artists, albums and tracks, as Koito's own importer would store them. Set "
         "BOOKPIPE_SCROBBLE_DIR to a folder of exports and BOOKPIPE_KOITO_URL to Koito's database."
     ),
-    check_specs=[
-        dg.AssetCheckSpec("counts_add_up", asset=KEY, description="Read = inserted + existing + rejected."),
-        dg.AssetCheckSpec("listens_are_there", asset=KEY, description="Every listen that was inserted is in Koito."),
-        dg.AssetCheckSpec(
-            "names_are_whole",
-            asset=KEY,
-            description="Everything has one primary name, and every track and album an artist.",
-        ),
-    ],
+    check_specs=check_specs(KEY, LISTEN_CHECKS),
 )
 def koito_listens() -> dict[str, pa.Table]:
     listens = parse_listens()
     loaded = load_listens(listens)
-    checks = check_listens(loaded)
-    # Dagster finds a check's output by this name.
-    return {"result": loaded, **{f"{KEY.to_python_identifier()}_{name}": getattr(checks, name) for name in CHECKS}}
+    return loaded_and_checked(KEY, LISTEN_CHECKS, loaded, check_listens(loaded))

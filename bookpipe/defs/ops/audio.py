@@ -3,14 +3,13 @@
 import dagster as dg
 import pyarrow as pa
 
-from bookpipe.defs import metadata
+from bookpipe.defs import checks, metadata
 from bookpipe.defs.errors import RETRY, explained
 from bookpipe.defs.heartbeat import Heartbeat
 from bookpipe.defs.io_managers import remove_scratch
 from bookpipe.defs.partitions import check_songs_key
 from bookpipe.defs.resources import Configured
 from bookpipe.defs.runs import claim_run
-from bookpipe.model.rejections import Rejection
 from bookpipe.pipelines import songs
 from bookpipe.pipelines.configured import music_archive
 from bookpipe.pipelines.seconds import seconds_of, timed_table
@@ -19,8 +18,6 @@ from bookpipe.runtime.stopping import check_stop
 from bookpipe.settings import require
 from bookpipe.targets.music_archive.audit import audit_songs
 
-FINGERPRINT = "fingerprint"
-CHECKS = ("counts_add_up", "songs_are_whole", "songs_are_processed")
 SHOWN = 20
 
 
@@ -33,10 +30,10 @@ def hash_songs(context: dg.OpExecutionContext, configured: Configured) -> pa.Tab
         root = require(settings, "music_dir")
         key = context.partition_key
         paths = check_songs_key(AudioBatches(configured.state()), context.instance, key)
-        with timed_table("hash_songs", songs.NO_SONGS) as timed:
+        with timed_table("hash_songs") as timed:
             timed.table = songs.read_songs(
                 root, paths, configured.state(), key, threads=settings.hash_threads,
-                progress=Heartbeat(context, "read_audio_files"),
+                progress=Heartbeat(context, "read_audio_files", rows="files read"),
             )  # fmt: skip
         sizes = timed.table.column("size").drop_null().to_pylist()
         context.add_output_metadata({"files": len(paths), "bytes": sum(sizes)})
@@ -55,10 +52,9 @@ def upload_songs(context: dg.OpExecutionContext, configured: Configured, hashed:
             configured.state(),
             concurrency=settings.archive_concurrency,
             skip_likely_refused=settings.skip_likely_refused,
-            progress=Heartbeat(context, "upload", hashed.num_rows),
+            progress=Heartbeat(context, "upload", hashed.num_rows, rows="songs"),
         )
-        rejections = [Rejection(key, reason, detail) for key, reason, detail in songs.rejections(result.outcomes)]
-        configured.state().replace_rejections(songs.PIPELINE, context.partition_key, rejections)
+        configured.state().replace_rejections(songs.PIPELINE, context.partition_key, songs.rejections(result.outcomes))
         if result.stopped:
             check_stop(f"{result.counts.inserted} songs were uploaded.")
         seconds = {**seconds_of(hashed), "upload": result.elapsed}
@@ -71,23 +67,19 @@ def upload_songs(context: dg.OpExecutionContext, configured: Configured, hashed:
                 "uploads_at_a_time": result.window,
                 "strategy": result.strategy or "nothing had to be sent",
                 "processing_failed": len(failed),
-                FINGERPRINT: context.partition_key,
+                metadata.FINGERPRINT: context.partition_key,
                 **{f"thread_seconds_{phase}": round(s, 3) for phase, s in result.seconds.items()},
             }
         )
         return result.outcomes
 
 
-@dg.op(retry_policy=RETRY, out={name: dg.Out() for name in CHECKS})
+@dg.op(retry_policy=RETRY, out=checks.check_outputs(checks.SONG_CHECKS))
 def check_songs(context: dg.OpExecutionContext, configured: Configured, loaded: pa.Table):  # type: ignore[no-untyped-def]
     """Ask the archive for what it says it has: every song with our checksum and size, and processed."""
     with explained(context):
-        outcomes = loaded.column("outcome").to_pylist()
-        counts = {name: outcomes.count(name) for name in ("inserted", "existing", "rejected")}
         files = len(AudioBatches(configured.state()).paths(context.partition_key))
-        yield dg.AssetCheckResult(
-            check_name="counts_add_up", passed=files == sum(counts.values()), metadata={"files": files, **counts}
-        )
+        yield checks.counts_add_up("files", files, checks.outcomes_of(loaded))
         found = audit_songs(music_archive(configured.settings()), songs.songs_to_read_back(loaded))
         yield dg.AssetCheckResult(
             check_name="songs_are_whole",

@@ -3,8 +3,9 @@
 import dagster as dg
 import pyarrow as pa
 
-from bookpipe.defs import metadata
+from bookpipe.defs import checks, metadata
 from bookpipe.defs.errors import RETRY, explained
+from bookpipe.defs.heartbeat import Heartbeat
 from bookpipe.defs.io_managers import columns, remove_scratch
 from bookpipe.defs.partitions import check_books_key
 from bookpipe.defs.resources import Configured
@@ -13,7 +14,7 @@ from bookpipe.model.schemas import BOOK_FILES
 from bookpipe.pipelines import books, calibre
 from bookpipe.pipelines.configured import book_options
 from bookpipe.pipelines.seconds import seconds_of, timed_table
-from bookpipe.targets.mybookshelf2.audit import SHOWN, audit_sources
+from bookpipe.targets.mybookshelf2.audit import audit_sources
 
 SCRATCH = dg.Out(io_manager_key="scratch")
 
@@ -28,8 +29,9 @@ def hash_files(context: dg.OpExecutionContext, configured: Configured, books: pa
         check_books_key(configured.library(), context.instance, key, settings.batch_size)
         with timed_table("hash_files", books) as timed:
             timed.table = calibre.hash_files(
-                configured.library(), books, configured.state(), f"calibre/{key}", threads=settings.hash_threads
-            )
+                configured.library(), books, configured.state(), f"calibre/{key}", threads=settings.hash_threads,
+                progress=Heartbeat(context, "hash_files", rows="files"),
+            )  # fmt: skip
         context.add_output_metadata({"files": timed.table.num_rows - timed.table.column("sha1").null_count})
         return timed.table
 
@@ -76,41 +78,16 @@ def bulk_insert(
         return result.outcomes
 
 
-CHECKS = ("counts_add_up", "files_are_readable", "nothing_is_there_twice")
-
-
-# One op for all checks: each further step costs Dagster's embedded storage about 0.1 s of writing events.
 # (Dagster takes no AssetCheckResult as a return annotation here.)
 @dg.op(
     retry_policy=RETRY,
     ins={"read": dg.In(metadata=columns("item"))},
-    out={name: dg.Out() for name in CHECKS},
+    out=checks.check_outputs(checks.BOOK_CHECKS),
 )
 def check_load(context: dg.OpExecutionContext, configured: Configured, read: pa.Table, loaded: pa.Table):  # type: ignore[no-untyped-def]
     """Look at what the load says it made: every row has ended, every source has its file, none is there twice."""
     with explained(context):
-        outcomes = loaded.column("outcome").to_pylist()
-        counts = {name: outcomes.count(name) for name in ("inserted", "existing", "rejected")}
-        yield dg.AssetCheckResult(
-            check_name="counts_add_up",
-            passed=read.num_rows == sum(counts.values()) == loaded.num_rows,
-            metadata={"read": read.num_rows, **counts},
-        )
+        yield checks.counts_add_up("read", read.num_rows, checks.outcomes_of(loaded))
         sources = loaded.column("source_id").drop_null().to_pylist()
-        findings = audit_sources(configured.mybookshelf2(), sources)
-        yield dg.AssetCheckResult(
-            check_name="files_are_readable",
-            passed=not findings.unreadable and not findings.gone,
-            metadata={
-                "checked": findings.checked,
-                "unreadable": len(findings.unreadable),
-                "gone": findings.gone,
-                "examples": dg.MetadataValue.json(findings.unreadable[:SHOWN]),
-            },
-        )
-        yield dg.AssetCheckResult(
-            check_name="nothing_is_there_twice",
-            passed=not findings.twice,
-            metadata={"twice": len(findings.twice), "examples": dg.MetadataValue.json(findings.twice[:SHOWN])},
-        )
+        yield from checks.books_are_there(audit_sources(configured.mybookshelf2(), sources))
         remove_scratch(context.run_id)  # what is still needed are assets

@@ -6,17 +6,16 @@ import dagster as dg
 import pyarrow as pa
 
 from bookpipe.defs import metadata
-from bookpipe.defs.assets.calibre_books import FINGERPRINT
+from bookpipe.defs.checks import COVER_CHECKS, check_outputs, counts_add_up, outcomes_of
 from bookpipe.defs.errors import RETRY, explained
 from bookpipe.defs.heartbeat import Heartbeat
 from bookpipe.defs.io_managers import remove_scratch
+from bookpipe.defs.metadata import FINGERPRINT
 from bookpipe.defs.partitions import check_loaded_key
 from bookpipe.defs.resources import Configured
 from bookpipe.defs.runs import claim_run
 from bookpipe.pipelines import covers
 from bookpipe.targets.mybookshelf2.audit import SHOWN, audit_covers
-
-CHECKS = ("counts_add_up", "covers_are_readable")
 
 
 @dataclass(frozen=True)
@@ -78,22 +77,13 @@ def cover_ops(books: str, partitions: dg.DynamicPartitionsDefinition) -> CoverOp
             )
             return result.outcomes
 
-    @dg.op(name=f"check_{books}_covers", retry_policy=RETRY, out={name: dg.Out() for name in CHECKS})
+    @dg.op(name=f"check_{books}_covers", retry_policy=RETRY, out=check_outputs(COVER_CHECKS))
     def check_covers(context: dg.OpExecutionContext, configured: Configured, ebooks: pa.Table, made: pa.Table):  # type: ignore[no-untyped-def]
         """Look at what the run says it made: every ebook has ended, every cover is a JPEG and has its thumbnail."""
         with explained(context):
-            outcomes = made.column("outcome").to_pylist()
-            counts = {name: outcomes.count(name) for name in ("inserted", "existing", "rejected")}
-            yield dg.AssetCheckResult(
-                check_name="counts_add_up",
-                passed=ebooks.num_rows == sum(counts.values()) == made.num_rows,
-                metadata={"ebooks": ebooks.num_rows, **counts},
-            )
-            with_cover = [
-                ebook
-                for ebook, outcome in zip(made.column("ebook_id").to_pylist(), outcomes, strict=True)
-                if outcome != "rejected"
-            ]
+            yield counts_add_up("ebooks", ebooks.num_rows, outcomes_of(made))
+            ended = zip(made.column("ebook_id").to_pylist(), made.column("outcome").to_pylist(), strict=True)
+            with_cover = [ebook for ebook, outcome in ended if outcome != "rejected"]
             found = audit_covers(configured.mybookshelf2(), with_cover)
             yield dg.AssetCheckResult(
                 check_name="covers_are_readable",

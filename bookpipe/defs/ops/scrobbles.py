@@ -5,7 +5,7 @@ import time
 import dagster as dg
 import pyarrow as pa
 
-from bookpipe.defs import metadata
+from bookpipe.defs import checks, metadata
 from bookpipe.defs.errors import RETRY, explained
 from bookpipe.defs.io_managers import remove_scratch
 from bookpipe.defs.partitions import (
@@ -21,14 +21,11 @@ from bookpipe.pipelines.configured import koito, listen_options
 from bookpipe.pipelines.listen_summary import listens_by_month, top_artists
 from bookpipe.pipelines.seconds import seconds_of, timed_table
 from bookpipe.settings import Settings, require
-from bookpipe.sources.scrobbles import Export
+from bookpipe.sources.scrobbles import Export, read_listens
 from bookpipe.targets.koito.audit import audit_partition
 
-FINGERPRINT = "fingerprint"
-CHECKS = ("counts_add_up", "listens_are_there", "names_are_whole")
 
-
-def find_batches(
+def exports_and_batches(
     settings: Settings, instance: dg.DagsterInstance
 ) -> tuple[dict[str, Export], dict[str, tuple[str, int, int]]]:
     """The exports by key, and every partition they have: key -> (export, first, last record)."""
@@ -46,10 +43,10 @@ def parse_listens(context: dg.OpExecutionContext, configured: Configured) -> pa.
         claim_run(context)
         settings = configured.settings()
         parse_listens_key(context.partition_key)  # before every export is counted
-        exports, batches = find_batches(settings, context.instance)
+        exports, batches = exports_and_batches(settings, context.instance)
         export, first, last = check_listens_key(context.instance, context.partition_key, batches)
-        with timed_table("parse_listens", scrobbles.NO_LISTENS) as timed:
-            timed.table = scrobbles.read_batch(
+        with timed_table("parse_listens") as timed:
+            timed.table = read_listens(
                 exports[export],
                 first,
                 last,
@@ -81,24 +78,18 @@ def load_listens(context: dg.OpExecutionContext, configured: Configured, listens
                 "known_listens": result.known,
                 "listens_by_month": metadata.counts_table("month", "listens", listens_by_month(result.outcomes)),
                 "top_artists": metadata.counts_table("artist", "listens", top_artists(result.outcomes)),
-                FINGERPRINT: export,
+                metadata.FINGERPRINT: export,
             }
         )
         return result.outcomes
 
 
-@dg.op(retry_policy=RETRY, out={name: dg.Out() for name in CHECKS})
+@dg.op(retry_policy=RETRY, out=checks.check_outputs(checks.LISTEN_CHECKS))
 def check_listens(context: dg.OpExecutionContext, configured: Configured, loaded: pa.Table):  # type: ignore[no-untyped-def]
     """Look at what the load says it made: every record has ended, its listens are there, nothing has lost its name."""
     with explained(context):
-        outcomes = loaded.column("outcome").to_pylist()
-        counts = {name: outcomes.count(name) for name in ("inserted", "existing", "rejected")}
         _, first, last = parse_listens_key(context.partition_key)
-        yield dg.AssetCheckResult(
-            check_name="counts_add_up",
-            passed=last - first + 1 == sum(counts.values()),
-            metadata={"records": last - first + 1, **counts},
-        )
+        yield checks.counts_add_up("records", last - first + 1, checks.outcomes_of(loaded))
         found = audit_partition(koito(configured.settings()), scrobbles.PIPELINE, context.partition_key)
         yield dg.AssetCheckResult(
             check_name="listens_are_there",

@@ -6,11 +6,10 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from bookpipe.defs import metadata
+from bookpipe.defs import checks, metadata
 from bookpipe.defs.errors import RETRY, explained
 from bookpipe.defs.heartbeat import Heartbeat
 from bookpipe.defs.io_managers import remove_scratch
-from bookpipe.defs.ops.books import CHECKS
 from bookpipe.defs.partitions import check_shard_key
 from bookpipe.defs.resources import Configured
 from bookpipe.defs.runs import claim_run
@@ -20,9 +19,6 @@ from bookpipe.pipelines.configured import book_options
 from bookpipe.sources.shard_folders import latest_changes
 from bookpipe.sources.tar_shards import Shard
 from bookpipe.targets.mybookshelf2.audit import SHOWN, Findings, audit_sources
-
-KEY = dg.AssetKey(["mybookshelf2", "books_from_tars"])
-FINGERPRINT = "fingerprint"
 
 
 def fingerprint(shard: Shard) -> str:
@@ -68,9 +64,10 @@ def load_shard(context: dg.OpExecutionContext, configured: Configured, index: pa
                 )
         except tars.DamagedShardError as error:
             # The run fails, so there will be no materialization to tell what is loaded all the same.
-            context.log_event(dg.AssetObservation(KEY, partition=key, metadata=_metadata(error.result, seen)))
+            told = shard_metadata(error.result, seen)
+            context.log_event(dg.AssetObservation(context.asset_key, partition=key, metadata=told))
             raise
-        context.add_output_metadata(_metadata(result, seen))
+        context.add_output_metadata(shard_metadata(result, seen))
         counts = result.counts
         return pa.table(
             {
@@ -83,11 +80,12 @@ def load_shard(context: dg.OpExecutionContext, configured: Configured, index: pa
         )
 
 
-def _metadata(result: tars.ShardResult, seen: str) -> dict[str, Any]:
+def shard_metadata(result: tars.ShardResult, seen: str) -> dict[str, Any]:
+    """What a shard's load says of itself: the counts of all attempts, the rates of this one."""
     damage = {"damage": dg.MetadataValue.json(result.problems[:SHOWN])} if result.problems else {}
     return {
-        **metadata.load_metadata(result.counts, {"load_shard": result.seconds.get("total", 0.0)}),
-        FINGERPRINT: seen,
+        **metadata.load_metadata(result.counts, {"load_shard": result.seconds.get("total", 0.0)}, result.members),
+        metadata.FINGERPRINT: seen,
         "members_read": result.members,
         "bytes_read": result.bytes,
         "chunks": result.chunks,
@@ -101,34 +99,14 @@ def _metadata(result: tars.ShardResult, seen: str) -> dict[str, Any]:
     }
 
 
-@dg.op(retry_policy=RETRY, out={name: dg.Out() for name in CHECKS})
+@dg.op(retry_policy=RETRY, out=checks.check_outputs(checks.BOOK_CHECKS))
 def check_shard(context: dg.OpExecutionContext, configured: Configured, index: pa.Table, loaded: pa.Table):  # type: ignore[no-untyped-def]
     """Look at what the load says it made: every member has ended, every source has its file, none is there twice."""
     with explained(context):
-        members = index.column("members")[0].as_py()
-        row = loaded.to_pylist()[0]
-        counts = {name: int(row[name]) for name in ("inserted", "existing", "rejected")}
-        yield dg.AssetCheckResult(
-            check_name="counts_add_up",
-            passed=members is None or members == sum(counts.values()),
-            metadata={"members": -1 if members is None else members, **counts},
-        )
+        (ended,) = loaded.drop_columns("key").to_pylist()
+        yield checks.counts_add_up("members", index.column("members")[0].as_py(), ended)
         found = Findings()
         for sources in tars.loaded_sources(configured.mybookshelf2(), context.partition_key):
             found += audit_sources(configured.mybookshelf2(), sources)
-        yield dg.AssetCheckResult(
-            check_name="files_are_readable",
-            passed=not found.unreadable and not found.gone,
-            metadata={
-                "checked": found.checked,
-                "unreadable": len(found.unreadable),
-                "gone": found.gone,
-                "examples": dg.MetadataValue.json(found.unreadable[:SHOWN]),
-            },
-        )
-        yield dg.AssetCheckResult(
-            check_name="nothing_is_there_twice",
-            passed=not found.twice,
-            metadata={"twice": len(found.twice), "examples": dg.MetadataValue.json(found.twice[:SHOWN])},
-        )
+        yield from checks.books_are_there(found)
         remove_scratch(context.run_id)

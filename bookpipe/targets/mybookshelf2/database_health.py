@@ -15,7 +15,7 @@ from bookpipe.targets.mybookshelf2.load import LOCKED_TABLES
 from bookpipe.targets.mybookshelf2.server import MyBookshelf2
 from bookpipe.targets.postgres import Connection, translating
 
-OLDEST_SERVER = 100_000  # PostgreSQL 10: identity columns, which the journal's tables have
+OLDEST_SERVER = 100_000  # PostgreSQL 10. What is used is in 9.6 already, which nobody mends any more
 ROLES = ("user", "trusted_user", "superuser", "admin")  # who may edit and delete what they own, least first
 
 _INSERTED = ("author", "series", "ebook", "source", "ebook_authors", "ebook_genres", "format", "language", "genre")

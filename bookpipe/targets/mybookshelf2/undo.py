@@ -197,7 +197,7 @@ def _decide(connection: Connection, journal: Journal, pipeline: str, partition: 
         )
         used = _ids(
             connection,
-            "WITH gone AS MATERIALIZED (SELECT unnest(%(gone)s::bigint[])) "
+            "WITH gone AS (SELECT unnest(%(gone)s::bigint[])) "
             f"SELECT k.id FROM unnest(%(made)s::bigint[]) AS k(id) WHERE {_USED[kind]}",
             gone=removal.sources if kind == "format" else removal.ebooks,
             made=made,
@@ -211,7 +211,8 @@ def _decide(connection: Connection, journal: Journal, pipeline: str, partition: 
 def _files(connection: Connection, removal: _Removal, files: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Those of the files that no row names that stays, with covers in the ebooks' own folders, and thumbnails."""
     covers = connection.execute(
-        "SELECT cover FROM ebook WHERE id = ANY(%s) AND starts_with(cover, base_dir || '/')", (removal.ebooks,)
+        "SELECT cover FROM ebook WHERE id = ANY(%s) AND left(cover, length(base_dir) + 1) = base_dir || '/'",
+        (removal.ebooks,),
     )
     files += [(cover, COVER) for (cover,) in covers]
     named = lookups.named_files(connection, [f for f, _ in files], but=(removal.sources, removal.ebooks))
