@@ -2,14 +2,13 @@
 
 import os
 import re
-import stat
 import sys
 from pathlib import Path
 from typing import Any
 
 from bookpipe.model.errors import BookpipeError
 from bookpipe.model.findings import Finding, failure
-from bookpipe.runtime.files import real_path
+from bookpipe.runtime.files import Refused, open_inside
 from bookpipe.sources import calibre_db
 from bookpipe.sources.calibre import CalibreLibrary, find_file
 
@@ -141,15 +140,10 @@ def _problem(inside: bytes, item: int, path: bytes | None, reason: str | None) -
             return f"{item}: {found}"
         path = found
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)  # a pipe must not hang us
-        try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                return f"{item}: not a file"
-            if not real_path(fd, path).startswith(inside + b"/"):
-                return f"{item}: the file is a link out of the library"
-            os.read(fd, 1)
-        finally:
-            os.close(fd)
+        with open_inside(path, inside) as opened:
+            if isinstance(opened, Refused):
+                return f"{item}: {opened.detail or opened.reason}"
+            os.read(opened[0], 1)
     except OSError as error:
         return f"{item}: {error.strerror}"
     return None

@@ -338,14 +338,6 @@ def test_a_file_that_changes_while_it_is_read_is_rejected(
     assert only_row(tmp_path, b"a.mp3")["reason"] == Reason.CHANGED_WHILE_READING.value
 
 
-@pytest.mark.parametrize("said", [len(SONG) - 1, len(SONG) + 1])
-def test_a_file_of_another_length_than_it_said_has_no_digest(tmp_path: Path, said: int) -> None:
-    put(tmp_path, b"a.mp3")
-    fd = os.open(tmp_path / "a.mp3", os.O_RDONLY)
-    assert audio._hash(fd, said) is None
-    os.close(fd)
-
-
 def test_damaged_tags_do_not_reject_a_file(tmp_path: Path) -> None:
     data = b"ID3\x03\0\0\x7f\x7f\x7f\x7fTIT2\xff\xff\xff\xff" + os.urandom(100)
     put(tmp_path, b"a.mp3", data)

@@ -176,7 +176,7 @@ def _folder(file: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [(_link_out, "1: the file is a link out of the library"), (_pipe, "1: not a file"), (_folder, "1: not a file")],
+    [(_link_out, "1: the file is really '"), (_pipe, "1: not_a_file"), (_folder, "1: not_a_file")],
 )
 def test_what_only_looks_like_a_file_is_noticed(library: Path, change: Callable[[Path], None], words: str) -> None:
     change(next(library.rglob("Title 0*.txt")))
