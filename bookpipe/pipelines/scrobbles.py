@@ -6,7 +6,6 @@ that is loaded again has the same ones.
 """
 
 import filecmp
-from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -181,6 +180,4 @@ def outcomes_of(chunk: pa.Table, plan: ListenPlan, existing: Collection[int]) ->
 
 def count_outcomes(outcomes: pa.Table) -> LoadCounts:
     """The counts of LISTEN_OUTCOMES rows."""
-    ends = Counter(outcomes.column("outcome").to_pylist())
-    reasons = Counter(outcomes.column("reason").drop_null().to_pylist())
-    return LoadCounts(ends["inserted"], ends["existing"], reasons)
+    return LoadCounts.of(outcomes["outcome"].to_pylist(), outcomes["reason"].to_pylist())

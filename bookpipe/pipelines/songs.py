@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from bookpipe.model.counts import LoadCounts
 from bookpipe.model.rejections import Reason
-from bookpipe.model.songs import AUDIO_FILES
+from bookpipe.model.songs import AUDIO_FILES, is_likely_refused
 from bookpipe.resolve.songs import describe_songs, order_songs
 from bookpipe.runtime.audio_batches import AudioBatches, Md5Cache
 from bookpipe.runtime.progress import Progress
@@ -17,7 +17,6 @@ from bookpipe.runtime.state import State
 from bookpipe.runtime.stopping import stop_requested
 from bookpipe.runtime.upload_ledger import Content, UploadLedger, UploadState
 from bookpipe.sources.audio import read_audio_files, walk_audio
-from bookpipe.sources.audio_types import is_likely_refused
 from bookpipe.targets.music_archive.server import MusicArchive
 from bookpipe.targets.music_archive.uploads import UploadResult, upload_batch
 

@@ -18,13 +18,12 @@ from bookpipe.demo.audio_collection import AudioCollection, make_audio_collectio
 from bookpipe.demo.audio_files import SampleSong, make_flac, make_mp3
 from bookpipe.model.errors import ConfigError, TransientError
 from bookpipe.model.rejections import Reason
-from bookpipe.model.songs import TAGGED_FILES
+from bookpipe.model.songs import TAGGED_FILES, is_likely_refused
 from bookpipe.runtime import stopping
 from bookpipe.runtime.stopping import StoppedError
 from bookpipe.sources import audio
 from bookpipe.sources.audio import MAX_SIZE, Md5Row, read_audio_files, walk_audio
 from bookpipe.sources.audio_tags import read_tags
-from bookpipe.sources.audio_types import is_likely_refused
 from bookpipe_tests.unprivileged import nobody, open_folder
 
 SONG = make_mp3(SampleSong("Title", "Artist", "Album", "Rock", "3/12", 0.2))

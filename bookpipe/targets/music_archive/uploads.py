@@ -16,7 +16,7 @@ import stamina
 from bookpipe.model.counts import LoadCounts
 from bookpipe.model.errors import TransientError
 from bookpipe.model.rejections import Reason
-from bookpipe.model.songs import SONG_OUTCOMES
+from bookpipe.model.songs import SONG_OUTCOMES, is_likely_refused
 from bookpipe.runtime.progress import NoProgress, Progress
 from bookpipe.runtime.upload_ledger import FINAL, Content, Upload, UploadLedger, UploadState
 from bookpipe.targets.music_archive.client import ArchiveClient
@@ -24,7 +24,7 @@ from bookpipe.targets.music_archive.cycle import Cycle, Ended, Job
 from bookpipe.targets.music_archive.files import AudioFile
 from bookpipe.targets.music_archive.schedule import Schedule, Stop, Task
 from bookpipe.targets.music_archive.server import MusicArchive
-from bookpipe.targets.music_archive.strategies import ACCEPTED_TYPES, Song, choose_strategy
+from bookpipe.targets.music_archive.strategies import Song, choose_strategy
 from bookpipe.targets.music_archive.window import Window
 
 FREE = -1  # in `waits_for`: the row waits for nobody
@@ -126,9 +126,10 @@ def upload_batch(
             finished = schedule.run(tasks)
             ledger.keep_window(window.best)
             sent, seconds = client.transport.sent, cycle.seconds
+    outcomes = _outcomes(batch.rows)
     return UploadResult(
-        _outcomes(batch.rows),
-        _count(batch.rows),
+        outcomes,
+        LoadCounts.of(outcomes["outcome"].to_pylist(), outcomes["reason"].to_pylist()),
         not finished,
         sent,
         seconds,
@@ -213,7 +214,7 @@ def _ended_before(values: dict[str, Any], row: _Row, *, skip_likely_refused: boo
     if row.content is not None and row.content.size == 0:
         return Ended("rejected", Reason.EMPTY_FILE)
     sniffed = values["sniffed_type"]
-    if skip_likely_refused and sniffed is not None and sniffed not in ACCEPTED_TYPES:
+    if skip_likely_refused and sniffed is not None and is_likely_refused(sniffed):
         return Ended("rejected", Reason.LIKELY_REFUSED, f"the archive would take it for {sniffed}")
     return None
 
@@ -262,19 +263,3 @@ def _outcomes(rows: list[_Row]) -> pa.Table:
         "processing_error": [end.processing_error or None for _, end in ended],
     }
     return pa.table([pa.array(columns[field.name], field.type) for field in SONG_OUTCOMES], schema=SONG_OUTCOMES)
-
-
-def _count(rows: list[_Row]) -> LoadCounts:
-    counts = LoadCounts()
-    inserted = existing = 0
-    rejections: dict[str, int] = {}
-    for row in rows:
-        if row.ended is None:
-            continue
-        if row.ended.reason is not None:
-            rejections[row.ended.reason.value] = rejections.get(row.ended.reason.value, 0) + 1
-        elif row.ended.outcome == "inserted":
-            inserted += 1
-        else:
-            existing += 1
-    return counts + LoadCounts(inserted, existing, rejections)

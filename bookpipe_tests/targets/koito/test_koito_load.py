@@ -146,8 +146,9 @@ def test_an_mbid_can_go_from_one_artist_to_another(music: Music) -> None:
 
 def test_a_listen_that_is_there_is_existing_and_keeps_its_client(music: Music) -> None:
     music.load([listen("A", "s", at=START)])
-    result = music.write(plan_of([(3, 1, START, 0, "other"), (5, 1, START + 9, 0, "other")], outcomes=["inserted"] * 7))
-    assert (result.inserted, result.existing, result.existing_rows) == (1, 6, frozenset({3}))
+    outcomes = ["existing", "existing", "existing", "inserted", "existing", "inserted", "existing"]
+    result = music.write(plan_of([(3, 1, START, 0, "other"), (5, 1, START + 9, 0, "other")], outcomes=outcomes))
+    assert (result.counts.inserted, result.counts.existing, result.existing_rows) == (1, 6, frozenset({3}))
     assert [client for (client,) in music.sql("SELECT client FROM listens ORDER BY listened_at")] == ["maloja", "other"]
 
 
@@ -161,13 +162,13 @@ def test_what_is_taken_can_be_known_beforehand(music: Music) -> None:
 def test_sqlite_drops_fractions_of_seconds(sqlite_music: Music) -> None:
     rows = [(0, -1, START, 100, "first"), (1, -1, START, 200, "second"), (2, -1, START + 1, 0, "")]
     result = sqlite_music.write(plan_of(rows, **new_track()))
-    assert (result.inserted, result.existing_rows) == (2, frozenset({1}))
+    assert (result.counts.inserted, result.existing_rows) == (2, frozenset({1}))
     assert sqlite_music.sql("SELECT listened_at, client FROM listens ORDER BY 1") == [(START, "first"), (START + 1, "")]
 
 
 def test_postgres_keeps_fractions_of_seconds(postgres_music: Music) -> None:
     rows = [(0, -1, START, 100, ""), (1, -1, START, 999_999, "")]
-    assert postgres_music.write(plan_of(rows, **new_track())).inserted == 2
+    assert postgres_music.write(plan_of(rows, **new_track())).counts.inserted == 2
     assert postgres_music.sql("SELECT listened_at FROM listens ORDER BY 1") == [
         (moment(START, 100),), (moment(START, 999_999),),
     ]  # fmt: skip
@@ -176,11 +177,11 @@ def test_postgres_keeps_fractions_of_seconds(postgres_music: Music) -> None:
 def test_a_listen_that_koito_adds_in_the_meantime_is_existing(postgres_music: Music) -> None:
     """PostgreSQL's Koito goes on adding listens to tracks that are there."""
     postgres_music.load([listen("A", "s", at=START)])
-    with postgres_music.koito.writing() as writer:
+    with postgres_music.koito.connect() as session, session.writing() as writer:
         postgres_music.user.scrobble(1, START + 5)
         rows = [(0, 1, START + 5, 0, "ours"), (1, 1, START + 6, 0, "ours")]
         result = writer.write(plan_of(rows, outcomes=["inserted"] * 2), chunk(first=2, last=3))
-    assert (result.inserted, result.existing_rows) == (1, frozenset({0}))
+    assert (result.counts.inserted, result.existing_rows) == (1, frozenset({0}))
     assert postgres_music.sql("SELECT client FROM listens ORDER BY listened_at") == [
         ("maloja",),
         ("player",),

@@ -27,7 +27,7 @@ def test_of_a_chunk_that_is_all_loaded_nothing_else_is_asked(music: Music) -> No
     assert (image.artists, image.releases, image.tracks) == ({}, [], [])
     before, entries = music.everything(), music.journal()
     result = music.load(rows)
-    assert (result.inserted, result.existing) == (0, 2)
+    assert (result.counts.inserted, result.counts.existing) == (0, 2)
     assert (music.everything(), music.journal()) == (before, entries)
 
 
@@ -39,11 +39,11 @@ def test_a_second_import_inserts_nothing_where_the_rules_would(music: Music) -> 
     ]  # fmt: skip
     music.load(rows)
     before = music.meaning()
-    assert music.load(rows).inserted == 0
-    assert music.load(rows, "another", partition="two").inserted == 0
+    assert music.load(rows).counts.inserted == 0
+    assert music.load(rows, "another", partition="two").counts.inserted == 0
     assert music.meaning() == before
     music.cache = False
-    assert music.load(rows).inserted == 1
+    assert music.load(rows).counts.inserted == 1
 
 
 def test_times_differ_by_microseconds_on_postgres_only(music: Music) -> None:
@@ -83,7 +83,7 @@ def test_an_export_that_knows_durations_fills_them_in(music: Music) -> None:
     music.load(rows)
     known = [rows[0] | {"duration": 180}, rows[1] | {"duration": 200}]
     assert music.look_up(known, "another").loaded == frozenset()
-    assert music.load(known, "another", partition="two").inserted == 0
+    assert music.load(known, "another", partition="two").counts.inserted == 0
     assert music.one("SELECT duration FROM tracks") == 180
     assert music.look_up(known, "another").loaded == {0, 1}
 
@@ -158,7 +158,7 @@ def test_a_merge_of_tracks_is_followed(music: Music) -> None:
     song, other = two_tracks(music)
     music.user.merge_tracks(song, other)
     result = music.load([*(listen("A", "Song", "R", START + n) for n in range(3)), NEW])
-    assert (result.inserted, result.existing) == (1, 3)
+    assert (result.counts.inserted, result.counts.existing) == (1, 3)
     assert music.titles() == ["Song!"]
     assert music.listens_of(other) == [START, START + 1, START + 2, START + 9, START + 100]
 
@@ -258,7 +258,7 @@ def test_a_deleted_track_comes_back_as_in_koito(music: Music) -> None:
     rows = [listen("A", "Song", "R", START + n) for n in range(3)]
     image = music.look_up(rows)
     assert (image.loaded, image.followed) == (frozenset(), {})
-    assert music.load(rows).inserted == 3
+    assert music.load(rows).counts.inserted == 3
     assert music.titles().count("Song") == 1
 
 
@@ -268,7 +268,7 @@ def test_deleted_listens_come_back_as_in_koito(music: Music) -> None:
     rows = [listen("A", "Song", "R", START + n) for n in range(3)]
     image = music.look_up(rows)
     assert (image.loaded, image.followed) == (frozenset(), {})
-    assert music.load(rows).inserted == 3
+    assert music.load(rows).counts.inserted == 3
 
 
 def test_an_id_that_sqlite_gives_again_is_never_taken_for_the_old_track(sqlite_music: Music) -> None:
@@ -364,7 +364,7 @@ def test_a_merge_of_tracks_that_the_rules_have_doubled_is_followed(music: Music,
     music.user.merge_tracks(gone, kept)
     for n in range(2):
         result = music.load([*DOUBLED, listen("A", "t2", "Hits", START + 9 + n)], f"grown {n}", partition="two")
-        assert result.inserted == 1
+        assert result.counts.inserted == 1
     assert len(music.listens_of(kept)) == 4
     assert music.one("SELECT count(*) FROM tracks") == 3
 

@@ -211,7 +211,7 @@ def test_a_missing_user_is_refused_with_those_that_are_there(music: Music) -> No
 def test_indexes_are_not_required(sqlite_music: Music) -> None:
     for (name,) in sqlite_music.sql("SELECT name FROM sqlite_master WHERE type = 'index' AND name LIKE 'idx%'"):
         sqlite_music.sql(f"DROP INDEX {name}")
-    assert sqlite_music.load([listen("A", "s")]).inserted == 1
+    assert sqlite_music.load([listen("A", "s")]).counts.inserted == 1
 
 
 def test_a_server_that_does_not_answer_is_unreachable() -> None:
@@ -258,7 +258,7 @@ def test_a_link_to_the_file_is_followed(sqlite_music: Music, tmp_path: Path) -> 
     link.symlink_to(sqlite_music.path)
     sqlite_music.sql("SELECT 1 FROM users")  # the log is there now
     linked = Music(f"sqlite:///{link}")
-    assert linked.load([listen("A", "s")]).inserted == 1
+    assert linked.load([listen("A", "s")]).counts.inserted == 1
     assert linked.look_up([listen("A", "s")]).loaded == {0}
     assert sqlite_music.titles() == ["s"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["koito", "link.db"]
