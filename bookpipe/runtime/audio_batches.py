@@ -3,7 +3,7 @@
 Both are kept in the state file.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import islice
 
 from bookpipe.runtime.state import State
@@ -79,13 +79,6 @@ class AudioBatches:
                     (key,),
                 )
             ]
-
-    def all_paths(self) -> Iterator[tuple[str, bytes]]:
-        """(key, path) of everything, in order, streamed."""
-        with self._state.reading() as connection:
-            yield from connection.execute(
-                "SELECT key, path FROM audio_batch CROSS JOIN audio_file ON n BETWEEN first AND last ORDER BY n"
-            )
 
 
 class Md5Cache:

@@ -5,7 +5,6 @@ the database says (another case, the only file of its kind in the folder). Calib
 are never called: even its list command writes to the library.
 """
 
-import gc
 import math
 import os
 import re
@@ -27,6 +26,7 @@ import pyarrow.compute as pc
 from bookpipe.model.rejections import Reason
 from bookpipe.model.schemas import CALIBRE_BOOKS
 from bookpipe.runtime.files import Refused, refuse
+from bookpipe.runtime.garbage import collector_paused
 from bookpipe.sources import calibre_db
 
 MAX_TITLE = 2_000  # characters; real titles are shorter, damaged ones reach megabytes
@@ -66,15 +66,6 @@ class CalibreLibrary:
         self.path = Path(os.path.abspath(path))
         self.timeout_s = timeout_s
 
-    def check(self) -> None:
-        """Raise the error that explains why the library cannot be read, if it cannot."""
-        self.uuid()
-
-    def uuid(self) -> str:
-        """The library's own key, stable when it moves."""
-        with calibre_db.reading(self.path, self.timeout_s) as db:
-            return _uuid(db)
-
     def count_books(self) -> int:
         with calibre_db.reading(self.path, self.timeout_s) as db:
             return int(db.execute("SELECT count(*) FROM books").fetchone()[0])
@@ -105,17 +96,11 @@ class CalibreLibrary:
 
         Books without formats end as rejected (`no_formats`) unless `without_files` is set.
         """
-        # A batch makes a few hundred thousand small objects and no cycles: collecting costs 40 %.
-        collecting = gc.isenabled()
-        gc.disable()
-        try:
+        with collector_paused():
             with calibre_db.reading(self.path, self.timeout_s) as db:
                 origin = f"calibre:{_uuid(db)}"
                 rows = _read_range(db, first, last)
             return _table(rows, origin, os.fsencode(self.path), without_files)
-        finally:
-            if collecting:
-                gc.enable()
 
 
 def _uuid(db: sqlite3.Connection) -> str:

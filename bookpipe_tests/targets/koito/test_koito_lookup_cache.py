@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from bookpipe.targets.koito.lookup_cache import LookupCache, fingerprints
+from bookpipe.targets.koito.lookup_cache import fingerprints
 from bookpipe_tests.targets.koito.music import START, Music, listen
 
 # What was loaded before
@@ -67,15 +67,6 @@ def test_what_a_track_was_made_as_is_what_the_database_says(music: Music) -> Non
         now = fingerprints(session.database, {track for track, _ in stored})
     assert len(stored) == 6
     assert {(track, bytes(fingerprint)) for track, fingerprint in stored} == set(now.items())
-
-
-def test_the_cache_of_an_early_bookpipe_is_made_anew(music: Music) -> None:
-    rows = [listen("A", "s", at=START)]
-    music.load(rows)
-    music.user.run(f"DROP TABLE {music.own('lookup_export')}")
-    music.load(rows, first=5)
-    assert music.journal()["track_lookup"] == 1
-    assert music.look_up(rows, first=5).loaded == {0}
 
 
 def test_an_export_that_knows_durations_fills_them_in(music: Music) -> None:
@@ -422,16 +413,6 @@ def test_with_the_cache_off_nothing_of_it_is_read_or_written(music: Music) -> No
     assert len(music.listens_of(song)) == 3  # the rules have made another Song
     for table in ("track_lookup", "lookup_witness"):
         assert music.journal()[table] == entries[table]
-
-
-def test_a_forgotten_cache_follows_nothing(music: Music) -> None:
-    song, _ = two_tracks(music)
-    music.user.rename("track", song, "New name")
-    assert len(music.look_up([NEW], "another").followed) == 1
-    with music.koito.connect() as session, session.database.writing():
-        LookupCache(session.database, 1).forget()
-    assert music.look_up([NEW], "another").followed == {}
-    assert music.journal()["track_lookup"] == music.journal()["lookup_witness"] == 0
 
 
 def test_the_cache_goes_with_the_entities_it_names(music: Music) -> None:
