@@ -23,7 +23,7 @@ from bookpipe.pipelines.configured import (
 )
 from bookpipe.pipelines.tars import plan_shard_dry
 from bookpipe.runtime.audio_batches import AudioBatches
-from bookpipe.runtime.state import NoState, State
+from bookpipe.runtime.state import State
 from bookpipe.runtime.upload_ledger import Content, UploadLedger
 from bookpipe.settings import Settings, require
 from bookpipe.sources.audio import walk_audio
@@ -41,11 +41,12 @@ def dry_run_calibre(limit: int | None, partitions: Sequence[str], console: Conso
         raise PartitionError(f"The Calibre library has no partition {', '.join(unknown)}.")
     keys = list(partitions or batches)[:limit]
     summary = LoadSummary(total=len(keys))
+    digests = State(settings.state_path, read_only=True)
     planned = Known()  # what earlier batches of this dry run would have added
     for key in track(keys, "planning", console=console, transient=True):
         state = batches[key]
         rows = library.read(state.first, state.last, without_files=settings.load_books_without_files)
-        hashed = calibre.hash_files(library, rows, NoState(), key, threads=settings.hash_threads)
+        hashed = calibre.hash_files(library, rows, digests, key, threads=settings.hash_threads)
         known = Known.from_arrow(books.look_up(target, hashed))
         known.sources.update(planned.sources)
         plan, counts = books.plan_dry(hashed, known.to_arrow(), book_options(settings))
