@@ -20,7 +20,6 @@ from bookpipe.model.schemas import LISTEN_OUTCOMES
 from bookpipe.pipelines.seconds import Phases
 from bookpipe.resolve.listens import ListenOptions, prepare_listens, resolve_listens, wanted
 from bookpipe.runtime.garbage import collector_paused
-from bookpipe.runtime.progress import NoProgress, Progress
 from bookpipe.sources.scrobbles import Export, count_rows, find_exports, read_listens
 from bookpipe.targets.koito.journal import Chunk
 from bookpipe.targets.koito.server import Koito, Session
@@ -89,10 +88,8 @@ def load_listens(
     *,
     partition: str,
     run_id: str = "",
-    progress: Progress | None = None,
 ) -> ListenResult:
     """Write a batch of LISTENS rows of one export."""
-    progress = progress or NoProgress()
     phases = Phases()
     result = ListenResult(LISTEN_OUTCOMES.empty_table(), LoadCounts())
     outcomes: list[pa.Table] = []
@@ -100,7 +97,6 @@ def load_listens(
         for start in range(0, listens.num_rows, CHUNK):
             chunk = listens.slice(start, CHUNK)
             outcomes.append(_load_chunk(session, chunk, options, partition, run_id, phases, result))
-            progress.advance("listens", start + chunk.num_rows, listens.num_rows)
     result.outcomes = pa.concat_tables(outcomes) if outcomes else result.outcomes
     result.counts = count_outcomes(result.outcomes)
     result.seconds = phases.seconds

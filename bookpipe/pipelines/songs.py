@@ -56,10 +56,11 @@ def upload_songs(
     *,
     concurrency: int,
     skip_likely_refused: bool = False,
+    look_up_remote: bool = False,
     progress: Progress | None = None,
 ) -> UploadResult:
     """Upload AUDIO_FILES rows, an album's first one before its siblings. Ends early in good order when a stop is
-    requested."""
+    requested. `look_up_remote`: for a ledger that was lost, or that a power cut may have cut short."""
     return upload_batch(
         archive,
         songs,
@@ -68,6 +69,7 @@ def upload_songs(
         waits_for=order_songs(songs),
         concurrency_cap=concurrency,
         skip_likely_refused=skip_likely_refused,
+        look_up_remote=look_up_remote,
         progress=progress,
         stop=stop_requested,
     )

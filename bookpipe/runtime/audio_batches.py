@@ -10,6 +10,8 @@ from bookpipe.runtime.state import State
 
 CHUNK = 10_000  # paths held in memory at a time
 
+Md5Row = tuple[int, int, str]  # size, mtime_ns, MD5 in lower-case hex
+
 _BATCHES = """
 CREATE TABLE IF NOT EXISTS audio_batch (
     first INTEGER NOT NULL, last INTEGER NOT NULL, key TEXT NOT NULL UNIQUE, PRIMARY KEY (first));
@@ -88,13 +90,13 @@ class Md5Cache:
         state.need(_DIGESTS)
         self._state = state
 
-    def load(self, scope: str) -> dict[bytes, tuple[int, int, str]]:
-        """path -> size, mtime_ns, MD5 in lower-case hex."""
+    def load(self, scope: str) -> dict[bytes, Md5Row]:
+        """What is known of a batch, by path."""
         with self._state.reading() as connection:
             rows = connection.execute("SELECT path, size, mtime_ns, md5 FROM audio_digest WHERE scope = ?", (scope,))
             return {path: (size, mtime_ns, md5) for path, size, mtime_ns, md5 in rows}
 
-    def save(self, scope: str, rows: Iterable[tuple[bytes, tuple[int, int, str]]]) -> None:
+    def save(self, scope: str, rows: Iterable[tuple[bytes, Md5Row]]) -> None:
         """path, and what `load` gives for it; a later one for the same path replaces the earlier."""
         if self._state.read_only:  # a dry run: what it reads is not remembered
             return

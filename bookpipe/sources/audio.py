@@ -6,18 +6,18 @@ that every name it can hold is found again.
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
 
 import pyarrow as pa
 
 from bookpipe.model.errors import ConfigError, TransientError
 from bookpipe.model.rejections import Reason
 from bookpipe.model.songs import TAGGED_FILES, SongTags
+from bookpipe.runtime.audio_batches import Md5Cache, Md5Row
 from bookpipe.runtime.files import Refused, hash_open_file, open_inside, refuse
 from bookpipe.runtime.progress import NoProgress, Progress
 from bookpipe.runtime.stopping import check_stop
@@ -41,18 +41,6 @@ JUNK_FOLDERS = frozenset(
 _AUDIO = frozenset(f".{extension}".encode() for extension in CONTENT_TYPES)
 
 OnUnreadable = Callable[[bytes, str], None]
-Md5Row = tuple[int, int, str]  # size, mtime_ns, MD5 in lower-case hex
-
-
-class Md5Cache(Protocol):
-    """Remembers what files' bytes were, by path below the music folder."""
-
-    def load(self, scope: str) -> Mapping[bytes, Md5Row]:
-        """Everything known of one scope."""
-
-    def save(self, scope: str, rows: Iterable[tuple[bytes, Md5Row]]) -> None:
-        """Remember these, in place of what was known of the same paths."""
-
 
 # -- finding ------------------------------------------------------------------------------------------------------
 
@@ -137,9 +125,8 @@ def read_audio_files(
     scope: str = "",
     threads: int | None = None,
     progress: Progress | None = None,
-    first_item: int = 1,
 ) -> pa.Table:
-    """TAGGED_FILES of the files at `paths` below `root`, in the same order, counted from `first_item`.
+    """TAGGED_FILES of the files at `paths` below `root`, in the same order, counted from 1.
 
     `scope` names the batch in `cache`: a file whose size and time of change are known there is not hashed again. Of
     all others every byte is read once. Memory: a megabyte for each thread and the rows, however large the files are.
@@ -183,7 +170,7 @@ def read_audio_files(
     finally:
         if cache is not None and fresh:
             cache.save(scope, fresh)
-    return _table(paths, found, first_item)
+    return _table(paths, found)
 
 
 def _is_gone(top: bytes) -> bool:
@@ -232,12 +219,12 @@ def _read_open_file(fd: int, status: os.stat_result, path: bytes, known: Md5Row 
     return _Read(size, mtime_ns, md5, declared, sniff(head, name, declared), tags)
 
 
-def _table(paths: Sequence[bytes], found: list[_Read | Refused], first_item: int) -> pa.Table:
+def _table(paths: Sequence[bytes], found: list[_Read | Refused]) -> pa.Table:
     reads = [f if isinstance(f, _Read) else None for f in found]
     refused = [f if isinstance(f, Refused) else None for f in found]
     tags = [r and r.tags for r in reads]
     columns = {
-        "item": range(first_item, first_item + len(paths)),
+        "item": range(1, 1 + len(paths)),
         "path": paths,
         "mtime_ns": [r.mtime_ns if r and abs(r.mtime_ns) < 2**63 else None for r in reads],
         "reason": [r and r.reason.value for r in refused],

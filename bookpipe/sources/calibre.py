@@ -76,14 +76,13 @@ class CalibreLibrary:
             low, high = db.execute("SELECT (SELECT min(id) FROM books), (SELECT max(id) FROM books)").fetchone()
         return None if low is None else (int(low), int(high))
 
-    def states(self, batch_size: int, start: int = 1) -> list[BatchState]:
-        """The non-empty id ranges of `batch_size` ids, counted from `start`, in order. One scan of books."""
+    def states(self, batch_size: int) -> list[BatchState]:
+        """The non-empty id ranges of `batch_size` ids, in order. One scan of books."""
         with calibre_db.reading(self.path, self.timeout_s) as db:
             rows = db.execute(
-                f"SELECT (id - ?) / ? AS n, {_STATE} FROM books WHERE id >= ? GROUP BY n ORDER BY n",
-                (start, batch_size, start),
+                f"SELECT (id - 1) / ? AS n, {_STATE} FROM books WHERE id >= 1 GROUP BY n ORDER BY n", (batch_size,)
             ).fetchall()
-        return [_batch_state(start + n * batch_size, start + (n + 1) * batch_size - 1, *rest) for n, *rest in rows]
+        return [_batch_state(n * batch_size + 1, (n + 1) * batch_size, *rest) for n, *rest in rows]
 
     def state(self, first: int, last: int) -> BatchState:
         """The state of one range of ids, both ends included; zero books when it is empty."""

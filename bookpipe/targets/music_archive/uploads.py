@@ -4,6 +4,7 @@ Once per content, whatever happens: see `cycle` for the rules and `upload_ledger
 """
 
 import os
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -22,19 +23,12 @@ from bookpipe.runtime.upload_ledger import FINAL, Content, Upload, UploadLedger,
 from bookpipe.targets.music_archive.client import ArchiveClient
 from bookpipe.targets.music_archive.cycle import Cycle, Ended, Job
 from bookpipe.targets.music_archive.files import AudioFile
-from bookpipe.targets.music_archive.schedule import Schedule, Stop, Task
+from bookpipe.targets.music_archive.schedule import Schedule, Task
 from bookpipe.targets.music_archive.server import MusicArchive
 from bookpipe.targets.music_archive.strategies import Song, choose_strategy
 from bookpipe.targets.music_archive.window import Window
 
 FREE = -1  # in `waits_for`: the row waits for nobody
-
-
-class NeverStop:
-    """Nobody wants the upload to stop."""
-
-    def is_set(self) -> bool:
-        return False
 
 
 @dataclass(frozen=True)
@@ -97,7 +91,7 @@ def upload_batch(
     skip_likely_refused: bool = False,
     look_up_remote: bool = False,
     progress: Progress | None = None,
-    stop: Stop | None = None,
+    stop: threading.Event | None = None,
 ) -> UploadResult:
     """Upload what the archive has not got of AUDIO_FILES rows, whose paths are below `root`.
 
@@ -122,7 +116,7 @@ def upload_batch(
                     strategy = choose_strategy(client)
             inside = os.path.realpath(os.fsencode(root))
             cycle = Cycle(client, uploader, strategy, inside, look_up_remote)  # type: ignore[arg-type]
-            schedule = Schedule(server, window, cycle.run, batch.job_ended, stop or NeverStop())
+            schedule = Schedule(server, window, cycle.run, batch.job_ended, stop or threading.Event())
             finished = schedule.run(tasks)
             ledger.keep_window(window.best)
             sent, seconds = client.transport.sent, cycle.seconds
@@ -177,7 +171,7 @@ def _plan(
         if first_row.setdefault(row.content, i) != i:
             continue
         file = AudioFile(os.path.join(top, row.path), row.content, values["mtime_ns"])
-        tasks[i] = Task(Job(file, _song(values, row)))
+        tasks[i] = Task(Job(file, _song(values, row.content)))
     ledger.add_aliases(aliases)
     leaders = dict(tasks)
     for i, task in tasks.items():
@@ -225,20 +219,9 @@ def _known(upload: Upload) -> Ended:
     return Ended("rejected", Reason.REFUSED, upload.last_error)
 
 
-def _song(values: dict[str, Any], row: _Row) -> Song:
-    assert row.content is not None
-    filename = values["filename"] or os.fsdecode(os.path.basename(row.path)).encode("utf-8", "replace").decode()
-    return Song(
-        row.content,
-        filename,
-        values["content_type"] or "application/octet-stream",
-        (values["title"] or "").strip() or os.path.splitext(filename)[0],
-        values["artist"],
-        values["album"],
-        values["genre"],
-        values["track_number"],
-        values["duration"],
-    )
+def _song(values: dict[str, Any], content: Content) -> Song:
+    fields = ("filename", "content_type", "title", "artist", "album", "genre", "track_number", "duration")
+    return Song(content, *(values[name] for name in fields))
 
 
 def _as_alias(ended: Ended) -> Ended:
