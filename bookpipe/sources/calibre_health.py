@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bookpipe.model.errors import BookpipeError
-from bookpipe.model.findings import Finding, failure
+from bookpipe.model.findings import Finding, failure, skipped
 from bookpipe.runtime.file_systems import mount_of
 from bookpipe.runtime.files import Refused, open_inside
 from bookpipe.sources import calibre_db
@@ -22,13 +22,10 @@ def examine_library(library: CalibreLibrary) -> list[Finding]:
     folder = _folder(library)
     subjects = ("Calibre: metadata.db", "Calibre: books", "Calibre: files", "Calibre: file system")
     if not folder.ok:
-        return [folder, *(Finding(s, None, "skipped: the folder comes first") for s in subjects)]
+        return [folder, *skipped(subjects, "the folder")]
     database = _database(library)
-    if not database.ok:
-        unread = [Finding(s, None, "skipped: metadata.db comes first") for s in subjects[1:3]]
-    else:
-        unread = [_books(library), _files(library)]
-    return [folder, database, *unread, _file_system(library.path)]
+    read = [_books(library), _files(library)] if database.ok else skipped(subjects[1:3], "metadata.db")
+    return [folder, database, *read, _file_system(library.path)]
 
 
 def _folder(library: CalibreLibrary) -> Finding:
