@@ -85,7 +85,7 @@ def load(
 ) -> ShardResult:
     return load_shard(
         shelf.target, shard, options or BookOptions(), state or Silent(), limits=limits, workers=2, **more
-    )  # fmt: skip
+    )
 
 
 class Silent(State):

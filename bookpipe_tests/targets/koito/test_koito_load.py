@@ -86,9 +86,7 @@ def test_values_are_kept_as_koito_keeps_them(music: Music) -> None:
         plan_of(
             [(0, -1, START, 250_000, "player"), (1, -1, START + 1, 0, "")],
             artists=[NewArtist(MBID.format(1), "https://example.org/a.jpg")],
-            artist_aliases=[
-                NewAlias(-1, "Björk", "Canonical", True), NewAlias(-1, 'B,"j"\nörk', "MusicBrainz", False)
-            ],
+            artist_aliases=[NewAlias(-1, "Björk", "Canonical", True), NewAlias(-1, 'B,"j"\nörk', "MusicBrainz", False)],
             releases=[NewRelease(MBID.format(2), True, "User Upload")],
             release_aliases=[NewAlias(-1, " Début ", "Canonical", True)],
             release_links=[ArtistLink(-1, -1, True)],
@@ -96,7 +94,7 @@ def test_values_are_kept_as_koito_keeps_them(music: Music) -> None:
             track_aliases=[NewAlias(-1, "\x1f\x1eodd\\", "Canonical", True)],
             track_links=[ArtistLink(-1, -1, True)],
         )
-    )  # fmt: skip
+    )
     assert result.counts == LoadCounts(inserted=2)
     rows = music.sql("SELECT CAST(musicbrainz_id AS text), image IS NULL, image_source FROM artists")
     assert rows == [(MBID.format(1), False, "https://example.org/a.jpg")]

@@ -362,9 +362,7 @@ def test_a_merge_of_tracks_that_the_rules_have_doubled_is_followed(music: Music,
 
 def test_of_doubled_tracks_one_that_is_left_alone_is_not_followed_elsewhere(music: Music) -> None:
     music.load(DOUBLED)
-    first, second = (
-        t for (t,) in music.sql("SELECT track_id FROM track_aliases WHERE alias = 't2' ORDER BY track_id")
-    )  # fmt: skip
+    first, second = (t for (t,) in music.sql("SELECT track_id FROM track_aliases WHERE alias = 't2' ORDER BY track_id"))
     music.user.merge_tracks(first, music.one("SELECT track_id FROM track_aliases WHERE alias = 't1'"))
     music.load([listen("A", "t2", "Hits", START + 9)], "grown", partition="two")
     assert len(music.listens_of(second)) == 2
