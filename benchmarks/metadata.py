@@ -11,14 +11,14 @@ from rich.console import Console
 
 from benchmarks.measure import Result, scaled
 from bookpipe.demo.ebook_files import MAKERS, BookText
-from bookpipe.sources.ebook_metadata import PdfReader, read_metadata
+from bookpipe.sources.ebook_metadata import read_metadata
 from bookpipe.sources.ebook_types import HEAD_BYTES, identify
 
 FILES = 4_000  # of all formats together
 EBOOK_META_S = 0.37  # for one file, start included: the fastest of all formats with Calibre 6.13 on two cores
 GOAL = 1 / 50
 FILE_BYTES = 100_000
-PAGES = ("pdf",)  # read in a process of their own, and slower than all others
+PAGES = ("pdf",)  # slower than all others
 
 
 def run(console: Console) -> dict[str, Result]:
@@ -26,14 +26,13 @@ def run(console: Console) -> dict[str, Result]:
     each = max(1, scaled(FILES) // len(MAKERS))
     console.print(f"Making {each} files of each of {len(MAKERS)} formats ...")
     seconds, failed = {}, 0
-    with PdfReader() as pdf:
-        for extension, make in MAKERS.items():
-            files = [make(_text(n)) for n in range(each)]
-            _read(files[0], extension, pdf)  # imports, and the process for PDFs
-            start = time.perf_counter()
-            statuses = [_read(data, extension, pdf) for data in files]
-            seconds[extension] = time.perf_counter() - start
-            failed += sum(status == "unreadable" for status in statuses)
+    for extension, make in MAKERS.items():
+        files = [make(_text(n)) for n in range(each)]
+        _read(files[0], extension)  # imports
+        start = time.perf_counter()
+        statuses = [_read(data, extension) for data in files]
+        seconds[extension] = time.perf_counter() - start
+        failed += sum(status == "unreadable" for status in statuses)
     for extension, s in sorted(seconds.items(), key=lambda item: -item[1]):
         console.print(f"  {extension:6s} {each / s:10,.0f} files/s", highlight=False)
     if failed:
@@ -65,14 +64,14 @@ def _text(number: int) -> BookText:
     )
 
 
-def _read(data: bytes, given: str, pdf: PdfReader) -> str:
+def _read(data: bytes, given: str) -> str:
     """As a load does it: find out what the file is, then read it."""
 
     def read_at(offset: int, length: int) -> bytes:
         return data[offset : offset + length]
 
     kind = identify(data[:HEAD_BYTES], len(data), read_at, given)
-    return read_metadata(kind or given, data, len(data), read_at, pdf=pdf).status
+    return read_metadata(kind or given, data, len(data), read_at).status
 
 
 def _ebook_meta(console: Console) -> tuple[float, str]:

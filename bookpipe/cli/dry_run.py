@@ -9,7 +9,7 @@ from rich.progress import track
 from bookpipe.cli.load_command import duration, print_summary
 from bookpipe.cli.loading import LoadSummary
 from bookpipe.defs.partitions import find_batches, find_listen_batches
-from bookpipe.model.book_plans import Known
+from bookpipe.model.book_plans import source_key
 from bookpipe.model.errors import PartitionError
 from bookpipe.pipelines import books, calibre, scrobbles, songs
 from bookpipe.pipelines.configured import (
@@ -22,6 +22,7 @@ from bookpipe.pipelines.configured import (
     tar_shards,
 )
 from bookpipe.pipelines.tars import plan_shard_dry
+from bookpipe.resolve.books import Batch
 from bookpipe.runtime.audio_batches import AudioBatches
 from bookpipe.runtime.state import State
 from bookpipe.runtime.upload_ledger import Content, UploadLedger
@@ -42,15 +43,16 @@ def dry_run_calibre(limit: int | None, partitions: Sequence[str], console: Conso
     keys = list(partitions or batches)[:limit]
     summary = LoadSummary(total=len(keys))
     digests = State(settings.state_path, read_only=True)
-    planned = Known()  # what earlier batches of this dry run would have added
+    planned: dict[str, int] = {}  # what earlier batches of this dry run would have added
     for key in track(keys, "planning", console=console, transient=True):
         state = batches[key]
         rows = library.read(state.first, state.last, without_files=settings.load_books_without_files)
         hashed = calibre.hash_files(library, rows, digests, key, threads=settings.hash_threads)
-        known = Known.from_arrow(books.look_up(target, hashed))
-        known.sources.update(planned.sources)
-        plan, counts = books.plan_dry(hashed, known.to_arrow(), book_options(settings))
-        planned.sources.update({f"{s.sha1}:{s.size}": 1 for s in plan.sources})
+        batch = Batch(hashed)
+        known = books.find_known(target, batch)
+        known.sources.update(planned)
+        plan, counts = books.plan_dry(batch, known, book_options(settings))
+        planned.update({source_key(s.sha1, s.size): 1 for s in plan.sources})
         summary.counts += counts
         summary.done += 1
     _print(summary, console)

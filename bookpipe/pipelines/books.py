@@ -84,9 +84,9 @@ def _look_up(connection: Connection, journal: Journal | None, batch: Batch, know
     return known
 
 
-def plan_dry(hashed: pa.Table, known: pa.Table, options: BookOptions) -> tuple[BookPlan, LoadCounts]:
+def plan_dry(batch: Batch, known: Known, options: BookOptions) -> tuple[BookPlan, LoadCounts]:
     """What a load would do, from what is known without a lock. Touches nothing."""
-    plan = plan_books(Batch(hashed), Known.from_arrow(known), options)
+    plan = plan_books(batch, known, options)
     return plan, count(plan)
 
 
@@ -211,10 +211,10 @@ def _repair_kept(writer: Writer, plan: BookPlan, contents: Contents | None) -> i
 
     stale = [kept for kept in plan.kept if is_stale(kept)]
     refreshed = sum(kept.changed for kept in plan.kept) - sum(kept.changed for kept in stale)
-    recorded = lookups.look_up_contents(writer.connection, [kept.source for kept in stale])
+    recorded = lookups.look_up_files(writer.connection, [kept.source for kept in stale])
     for kept in stale:
         new = kept.sha1, kept.size  # a load may have been killed between the file and its row
-        if folder.may_replace(kept.location, {recorded.get(kept.source, new), new}):
+        if folder.may_replace(kept.location, {recorded.get(kept.source, new)[:2], new}):
             folder.replace(kept.location, kept.path, contents[kept.row] if contents else None)
             refreshed += 1
         else:
@@ -233,7 +233,7 @@ def _mend_links(writer: Writer, batch: Batch, plan: BookPlan) -> int:
         if source is not None and source not in kept and batch.columns["path"][row]
     }
     mended = 0
-    for source, location in lookups.look_up_locations(writer.connection, list(paths)).items():
+    for source, (_, _, location) in lookups.look_up_files(writer.connection, list(paths)).items():
         if writer.folder.is_dangling(location):
             writer.folder.replace(location, paths[source])
             mended += 1

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from bookpipe.model.rejections import Reason
-from bookpipe.sources.ebook_metadata import EbookMetadata, PdfReader, read_metadata
+from bookpipe.sources.ebook_metadata import EbookMetadata, read_metadata
 from bookpipe.sources.ebook_types import HEAD_BYTES, identify, label_unknown
 
 PIECE = 1 << 20  # bytes
@@ -31,19 +31,18 @@ class Examined(NamedTuple):
 
 
 class MemberReader:
-    """Examines members. `kinds` are those that are books, the others are refused; without `pdf`, PDFs are silent."""
+    """Examines members. `kinds` are those that are books, the others are refused."""
 
-    def __init__(self, kinds: Collection[str], pdf: PdfReader | None) -> None:
+    def __init__(self, kinds: Collection[str]) -> None:
         self.kinds = frozenset(kinds)
-        self._pdf = pdf
 
     def examine(
         self, data: bytes | bytearray | memoryview, size: int, read_at: ReadAt, given: str | None, *, parse: bool = True
     ) -> Examined:
         """What a member of `size` bytes is. `data` is all of it, or at least its first HEAD_BYTES.
 
-        Without `parse` its metadata is taken for unreadable. Raises OSError when `read_at` does, and what PdfReader
-        raises.
+        Without `parse` its metadata is taken for unreadable. Raises OSError when `read_at` does, and what
+        `read_metadata` raises.
         """
         head = bytes(data[:HEAD_BYTES])
         kind = identify(head, size, read_at, given)
@@ -57,7 +56,7 @@ class MemberReader:
                 digest.update(read_at(at, PIECE))
         says = EbookMetadata(status="unreadable")
         if parse:
-            says = read_metadata(kind, data, size, read_at, pdf=self._pdf)
+            says = read_metadata(kind, data, size, read_at)
         return Examined(
             digest.hexdigest(), size, kind, says.title, says.authors, says.series, says.series_index, says.languages,
             says.tags, says.status,

@@ -1,22 +1,20 @@
-"""A chunk of a shard -> hashed book files and their bytes: digests, types and metadata in one pass over memory."""
+"""A chunk of a shard -> hashed book files and their bytes: digests, types and metadata in one look at them."""
 
 import errno
-import os
-import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 
 import pyarrow as pa
 
 from bookpipe.model.book_plans import Content
 from bookpipe.model.rejections import Reason
 from bookpipe.model.schemas import HASHED_FILES
-from bookpipe.pipelines.shard_members import PIECE, Examined, MemberReader
-from bookpipe.pipelines.shard_workers import MemberWorkers, read_member
-from bookpipe.sources.ebook_metadata import PdfReader, title_from_name
+from bookpipe.pipelines.shard_members import Examined
+from bookpipe.pipelines.shard_workers import MemberWorkers
+from bookpipe.sources.ebook_metadata import title_from_name
 from bookpipe.sources.shard_chunks import Chunk, ShardRow
 from bookpipe.sources.tar_streams import Range
 
@@ -28,8 +26,7 @@ BOOK_KINDS = frozenset(
         *("docx", "azw3", "fbz", "cbz", "cbr", "cb7", "htmlz", "txtz", "kfx", "azw1", "lrf", "tcr", "snb", "ibooks"),
     )
 )
-_AT_ONCE = 32  # members a thread or process takes at once
-_WORTH_PROCESSES = 16 << 20  # bytes of a chunk for which processes are started
+_AT_ONCE = 32  # members a process takes at once
 
 # Members (by item) of other chunks -> (SHA-1, size), as far as they were loaded.
 FindMembers = Callable[[Sequence[int]], dict[int, tuple[str, int]]]
@@ -45,28 +42,21 @@ class HashedChunk:
 
 
 class ChunkHasher:
-    """Digests, types and describes chunk after chunk of one shard: in processes what can be read from the shard by
-    its offsets, in threads what is in memory."""
+    """Digests, types and describes chunk after chunk of one shard, in processes."""
 
-    def __init__(
-        self, origin: str, formats: Collection[str], find_members: FindMembers, workers: int, pdf: PdfReader
-    ) -> None:
+    def __init__(self, origin: str, formats: Collection[str], find_members: FindMembers, workers: int) -> None:
         self._origin = origin
-        self._reader = MemberReader(BOOK_KINDS.union(formats), pdf)
         self._find_members = find_members
-        self._workers = workers
-        self._pool = ThreadPoolExecutor(workers, "hash_members")
-        self._processes: MemberWorkers | None = None
-        self._buffers = threading.local()
+        self._processes = MemberWorkers(BOOK_KINDS.union(formats), workers)
+        self._pool = ThreadPoolExecutor(workers, "ask_processes")
         self._last: dict[int, Examined] = {}  # of the chunk before, which may not be committed yet
 
     def close(self) -> None:
         self._pool.shutdown()
-        if self._processes is not None:
-            self._processes.close()
+        self._processes.close()
 
     def hash(self, chunk: Chunk) -> HashedChunk:
-        """Raises OSError when the shard cannot be read on, and what PdfReader raises."""
+        """Raises OSError when the shard cannot be read on, and what MemberWorkers raises."""
         rows = chunk.rows
         found = self._examine_all(chunk)
         self._follow_links(rows, found)
@@ -80,45 +70,25 @@ class ChunkHasher:
 
     def _examine_all(self, chunk: Chunk) -> list[Examined]:
         found = [Examined(reason=row.reason, detail=row.detail) for row in chunk.rows]
-        wanted = [n for n, row in enumerate(chunk.rows) if row.reason is None and (row.data or row.held)]
-        processes = self._start_processes(chunk)
-        pieces = [wanted[i : i + _AT_ONCE] for i in range(0, len(wanted), _AT_ONCE)]
+        held = [(n, row.held) for n, row in enumerate(chunk.rows) if row.reason is None and row.held is not None]
 
-        def examine(piece: list[int]) -> list[Examined]:
-            some = [chunk.rows[n] for n in piece]
-            if processes is not None and all(row.held and row.held.file is processes.file for row in some):
-                return processes.examine([(row.held.offset, row.size, row.given_format) for row in some if row.held])
-            return [self._examine(row) for row in some]
+        def examine(piece: list[tuple[int, Range]]) -> list[Examined]:
+            requests = [(each.offset, each.size, chunk.rows[n].given_format) for n, each in piece]
+            return self._processes.examine(piece[0][1].file, requests)
 
+        pieces = list(_pieces(held))
         for piece, ones in zip(pieces, self._pool.map(examine, pieces), strict=True):
-            for n, one in zip(piece, ones, strict=True):
+            for (n, _), one in zip(piece, ones, strict=True):
                 found[n] = one
         return found
-
-    def _start_processes(self, chunk: Chunk) -> MemberWorkers | None:
-        """The processes, when there is enough for them to do."""
-        file = chunk.file
-        if self._processes is None and file is not None:
-            size = sum(row.size for row in chunk.rows if row.held and row.held.file is file)
-            if size >= _WORTH_PROCESSES:
-                self._processes = MemberWorkers(file, self._reader.kinds, self._workers)
-        return self._processes
-
-    def _examine(self, row: ShardRow) -> Examined:
-        if row.held is None:
-            assert row.data is not None
-            return self._reader.examine(row.data, row.size, row.read_at, row.given_format)
-        buffer = getattr(self._buffers, "buffer", None)
-        if buffer is None:
-            buffer = self._buffers.buffer = memoryview(bytearray(PIECE))
-        return read_member(self._reader, row.held.file.fd, (row.held.offset, row.size, row.given_format), buffer)
 
     def _follow_links(self, rows: Sequence[ShardRow], found: list[Examined]) -> None:
         """Hard links of a packed shard have the digest of a member that has gone by."""
         links = [
-            n for n, row in enumerate(rows) if row.same_as is not None and row.data is None and row.held is None
+            n
+            for n, row in enumerate(rows)
+            if row.same_as is not None and row.held is None and found[n].reason is None
         ]  # fmt: skip
-        links = [n for n in links if found[n].reason is None]
         if not links:
             return
         here = {row.item: n for n, row in enumerate(rows)}
@@ -166,41 +136,17 @@ class ChunkHasher:
 _BROKEN = Examined(reason=Reason.BROKEN_LINK.value, detail="its target was not loaded")
 
 
+def _pieces(held: list[tuple[int, Range]]) -> Iterator[list[tuple[int, Range]]]:
+    """What is examined at once: neighbours in one file."""
+    for _, group in groupby(held, lambda one: one[1].file):
+        rest = list(group)
+        yield from (rest[i : i + _AT_ONCE] for i in range(0, len(rest), _AT_ONCE))
+
+
 def _content(row: ShardRow, one: Examined) -> Content | None:
-    if one.sha1 is None or (row.data is None and row.held is None):
-        return None
-    return Content(one.sha1, partial(_write, row))
+    return Content(one.sha1, partial(_write, row.held)) if one.sha1 is not None and row.held is not None else None
 
 
-def _write(row: ShardRow, file: int) -> None:
-    """Write a member's bytes to an open file: from memory, or in the kernel from the shard."""
-    if row.data is not None:
-        view = row.data
-        while view:
-            view = view[os.write(file, view) :]
-        return
-    held = row.held
-    assert held is not None
-    at = 0
-    # The second copies between file systems, too. Either may be missing, or not want these files.
-    for copy in (_copy_range, _send):
-        with suppress(AttributeError, OSError):
-            while at < held.size and (copied := copy(held, at, file)):
-                at += copied
-    os.lseek(file, at, os.SEEK_SET)
-    while at < held.size:
-        piece = memoryview(held.read_at(at, PIECE))
-        if not piece:
-            raise OSError(errno.EIO, "the shard became shorter")
-        at += len(piece)
-        while piece:
-            piece = piece[os.write(file, piece) :]
-
-
-def _copy_range(held: Range, at: int, file: int) -> int:
-    return os.copy_file_range(held.file.fd, file, held.size - at, held.offset + at, at)
-
-
-def _send(held: Range, at: int, file: int) -> int:
-    os.lseek(file, at, os.SEEK_SET)
-    return os.sendfile(file, held.file.fd, held.offset + at, held.size - at)
+def _write(held: Range, file: int) -> None:
+    if not held.copy_to(file):
+        raise OSError(errno.EIO, "the shard became shorter")

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -22,12 +22,11 @@ from bookpipe.model.errors import ConfigError, TerminalError, TransientError
 from bookpipe.model.rejections import Reason, Rejection
 from bookpipe.pipelines import books
 from bookpipe.pipelines.seconds import Phases
-from bookpipe.pipelines.shard_rows import ChunkHasher, FindMembers, HashedChunk
+from bookpipe.pipelines.shard_rows import ChunkHasher, HashedChunk
 from bookpipe.resolve.books import Batch, BookOptions
 from bookpipe.runtime.progress import NoProgress, Progress
 from bookpipe.runtime.state import State
 from bookpipe.runtime.stopping import check_stop
-from bookpipe.sources.ebook_metadata import PdfReader
 from bookpipe.sources.shard_chunks import Chunk, Resume
 from bookpipe.sources.tar_chunks import MAX_IN_MEMORY, read_chunks, walk
 from bookpipe.sources.tar_headers import Member, Problem, ProblemKind
@@ -161,9 +160,9 @@ def load_shard(
 ) -> ShardResult:
     """Load what is missing of a shard and say how all of it ended. Safe to kill, repeat and run beside other loads.
 
-    `partition` is the shard's key unless it is said. `workers`: threads that hash and processes that read PDFs, by
-    default as many as there are processors. Progress is told as steps "members" and "bytes" of the shard on disk,
-    behind every chunk and with those of earlier attempts.
+    `partition` is the shard's key unless it is said. `workers`: processes that examine members, by default as
+    many as there are processors. Progress is told as steps "members" and "bytes" of the shard on disk, behind every
+    chunk and with those of earlier attempts.
     DamagedShardError when the archive is damaged, after everything else of it is loaded; ConfigError when it cannot
     be opened; TransientError when it changes or goes away; StoppedError behind a chunk when a stop was requested.
     """
@@ -235,21 +234,14 @@ def plan_shard_dry(
     def no_members(_: object) -> dict[int, tuple[str, int]]:
         return {}
 
-    with PdfReader(workers) as pdf, closing(
-        ChunkHasher(shard.origin, _formats(target), no_members, workers, pdf)
-    ) as hasher:  # fmt: skip
+    with closing(ChunkHasher(shard.origin, _formats(target), no_members, workers)) as hasher:
         for chunk in _read(shard, Resume(0), limits):
-            hashed = hasher.hash(chunk)
-            known = Known.from_arrow(books.look_up(target, hashed.rows))
-            keys = [
-                source_key(sha1, size)
-                for sha1, size in zip(*(hashed.rows.column(n).to_pylist() for n in ("sha1", "size")), strict=True)
-                if sha1 is not None
-            ]
-            for key in keys:
-                if _short(key) in seen:
+            batch = Batch(hasher.hash(chunk).rows)
+            known = books.find_known(target, batch)
+            for key in batch.source_keys():
+                if key is not None and _short(key) in seen:
                     known.sources.setdefault(key, 1)
-            plan, added = books.plan_dry(hashed.rows, known.to_arrow(), options)
+            plan, added = books.plan_dry(batch, known, options)
             counts += added
             seen.update(_short(source_key(source.sha1, source.size)) for source in plan.sources)
     return counts
@@ -324,13 +316,10 @@ class _Load:
             entries = self._entries(journal) if journal is not None else None
             return entries.totals() if entries is not None and entries.exists() else None
 
-    def _find_members(self) -> FindMembers:
-        def find(items: object) -> dict[int, tuple[str, int]]:
-            with self.session.reading() as (_, journal):
-                assert journal is not None
-                return self._entries(journal).find_members(items)  # type: ignore[arg-type]
-
-        return find
+    def _find_members(self, items: Sequence[int]) -> dict[int, tuple[str, int]]:
+        with self.session.reading() as (_, journal):
+            assert journal is not None
+            return self._entries(journal).find_members(items)
 
     def run(self, begun: ShardState, result: ShardResult, progress: Progress, workers: int) -> None:
         """Load the chunks from where `begun` says to the end."""
@@ -338,8 +327,7 @@ class _Load:
         start, earlier = begun.resume, self.totals() if begun.chunks else None
         members = earlier.inserted + earlier.existing + len(earlier.rejections) if earlier else 0
         with (
-            PdfReader(workers) as pdf,
-            closing(ChunkHasher(origin, _formats(self.session), self._find_members(), workers, pdf)) as hasher,
+            closing(ChunkHasher(origin, _formats(self.session), self._find_members, workers)) as hasher,
             closing(_read(self.shard, _decode(begun.resume), self.limits)) as chunks,
             ThreadPoolExecutor(1, "read_chunks") as reader,
         ):

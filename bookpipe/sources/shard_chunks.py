@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bookpipe.model.rejections import Reason
 from bookpipe.sources.tar_headers import Kind, Member, Problem
-from bookpipe.sources.tar_streams import OpenFile, Range
+from bookpipe.sources.tar_streams import OpenFile, Range, ScratchFile, scratch_in_memory
 
 MAX_SIZE = 2**31 - 1  # bytes of a member: MyBookshelf2 stores the size in an int4
 
@@ -23,17 +23,15 @@ class Resume:
 class ShardRow:
     """One member that is no folder: with its bytes, or with the reason why it has none.
 
-    `item` is the offset of its data in the (unpacked) tar, or the number of the file in the folder. The bytes are in
-    `data`, or on disk and in `held`: those of a plain tar, and those that are too many for memory. A hard link has
-    the bytes of the member `same_as` (an item); in a packed shard these have gone by, and both are None. `data` is
-    valid as long as somebody holds it.
+    `item` is the offset of its data in the (unpacked) tar, or the number of the file in the folder. The bytes are
+    `held` by a file: the tar itself, one in memory, or one on disk for those that are too many for memory. A hard
+    link has the bytes of the member `same_as` (an item); in a packed shard these have gone by, and it holds none.
     """
 
     item: int
     name: bytes
     size: int  # bytes; 0 for a hard link of a packed shard
     mtime: int  # seconds
-    data: memoryview | None = None
     held: Range | None = None
     same_as: int | None = None
     reason: str | None = None
@@ -52,9 +50,7 @@ class ShardRow:
 
     def read_at(self, offset: int, length: int) -> bytes:
         """At most `length` of its bytes from `offset`, short or empty at the end."""
-        if self.held is not None:
-            return self.held.read_at(offset, length)
-        return b"" if self.data is None else bytes(self.data[offset : offset + length])
+        return b"" if self.held is None else self.held.read_at(offset, length)
 
     def refuse(self, reason: str, detail: str) -> None:
         self.reason, self.detail = reason, detail
@@ -64,8 +60,7 @@ class ShardRow:
 class Chunk:
     """Rows in the order of the shard, problems met on the way, and where the next chunk begins.
 
-    `done` of `total` bytes of the shard on disk are behind it (None: not known, for a folder). `file` is the tar
-    itself when it is not packed: then its rows hold ranges of it.
+    `done` of `total` bytes of the shard on disk are behind it (None: not known, for a folder).
     """
 
     rows: list[ShardRow]
@@ -74,7 +69,6 @@ class Chunk:
     done: int
     total: int | None
     last: bool
-    file: OpenFile | None = None
 
 
 _TRAVERSING = re.compile(rb"\A[/\\]|(?:\A|[/\\])\.\.(?:[/\\]|\Z)")
@@ -97,25 +91,32 @@ def refuse_member(member: Member) -> tuple[str, str] | None:
     return None
 
 
-class Buffers:
-    """Memory for the data of one chunk after the other, used again when no view of it is left.
+class _LentFile(ScratchFile):
+    """A file that goes back to where it was taken from when nobody holds it any more."""
 
-    Memory that is touched for the first time costs several times as much as reading into it.
+    def __init__(self, file: OpenFile, idle: list[OpenFile]) -> None:
+        self.fd = file.fd
+        self._file, self._idle = file, idle
+
+    def __del__(self) -> None:
+        self._idle.append(self._file)
+
+
+class Buffers:
+    """Files in memory for the data of one chunk after the other, used again when nobody holds a range of them.
+
+    Memory that is touched for the first time costs several times as much as writing to it. At most `size` bytes of
+    a file are kept for that.
     """
 
     def __init__(self, size: int) -> None:
-        self._size = max(1, size)
-        self._all: list[bytearray] = []
+        self._size = size
+        self._idle: list[OpenFile] = []
 
-    def take(self) -> bytearray:
-        for buffer in self._all:
-            try:
-                buffer.append(buffer.pop())  # refused as long as there are views
-            except BufferError:
-                continue
-            return buffer
-        self._all.append(bytearray(self._size))
-        return self._all[-1]
+    def take(self) -> OpenFile:
+        file = self._idle.pop() if self._idle else scratch_in_memory()
+        os.ftruncate(file.fd, self._size)
+        return _LentFile(file, self._idle)
 
 
 class Filling:
@@ -126,14 +127,11 @@ class Filling:
         self.problems: list[Problem] = []
         self.bytes = 0
         self._buffers = buffers
-        self._buffer: memoryview | None = None
+        self._file: OpenFile | None = None
         self._used = 0
 
-    def allocate(self, size: int) -> memoryview:
-        """Memory for `size` bytes; its own when it does not fit."""
-        if self._buffer is None:
-            self._buffer = memoryview(self._buffers.take())
-        if size > len(self._buffer) - self._used:
-            return memoryview(bytearray(size))
+    def allocate(self, size: int) -> Range:
+        """Memory for `size` bytes."""
+        self._file = self._file or self._buffers.take()
         self._used += size
-        return self._buffer[self._used - size : self._used]
+        return Range(self._file, self._used - size, size)

@@ -1,5 +1,6 @@
 """The files of a folder that a shard was extracted to, as rows."""
 
+import errno
 import hashlib
 import os
 import stat
@@ -12,7 +13,9 @@ from bookpipe.runtime.files import refuse
 from bookpipe.sources.shard_chunks import Chunk, Filling, Resume, ShardRow, refuse_member
 from bookpipe.sources.tar_headers import Kind, Member, Problem, ProblemKind
 from bookpipe.sources.tar_shards import Shard
-from bookpipe.sources.tar_streams import OPEN_FLAGS, OpenFile, Range, read_into
+from bookpipe.sources.tar_streams import OPEN_FLAGS, OpenFile, Range
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)  # for our copy: nothing is wrong with the file
 
 # Folder -> when it changed last, and the folders in it: those are the same as long as it has not changed.
 _subfolders: dict[str, tuple[int, list[str]]] = {}
@@ -76,14 +79,14 @@ class FolderReader:
             elif member.size > self.max_member:
                 row.held = Range(file, 0, member.size)
             else:
-                view = filling.allocate(member.size)
-                whole = read_into(file.fd, 0, view)
-                after = os.fstat(file.fd)
-                if not whole or (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+                held = filling.allocate(member.size)
+                if not Range(file, 0, member.size).copy_to(held.file.fd, held.offset) or file.is_changed():
                     row.refuse(Reason.CHANGED_WHILE_READING.value, "")
                 else:
-                    row.data = view.toreadonly()
+                    row.held = held
         except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise
             refused = refuse(error, os.path.join(self.root, member.name))
             row.refuse(refused.reason.value, refused.detail)
         self.done += member.size

@@ -10,7 +10,7 @@ from bookpipe.sources import tar_headers
 from bookpipe.sources.shard_chunks import Chunk, Filling, Resume, ShardRow, refuse_member
 from bookpipe.sources.tar_headers import Kind, Member, Problem
 from bookpipe.sources.tar_shards import Shard
-from bookpipe.sources.tar_streams import OpenFile, Plain, Unpacked, open_shard
+from bookpipe.sources.tar_streams import OpenFile, Plain, Range, Unpacked, open_shard, scratch_on_disk
 
 MAX_LINK_TARGETS = 1_000_000  # members a hard link may name; each costs about 100 bytes of memory
 
@@ -95,14 +95,12 @@ class TarReader:
         """Get the row's bytes, or its reason; False when the archive ends before their end."""
         if member.kind is Kind.SPARSE:
             return self._load_sparse(row, member, filling)
-        if self.plain or member.size > self.max_member:
-            row.held = self.source.hold(member.offset, member.size, self.spool)
-            return row.held is not None
-        view = filling.allocate(member.size)
-        if not self.source.read_into(member.offset, view):
-            return False
-        row.data = view.toreadonly()
-        return True
+
+        def allocate(size: int) -> Range:
+            return filling.allocate(size) if size <= self.max_member else Range(scratch_on_disk(self.spool), 0, size)
+
+        row.held = self.source.hold(member.offset, member.size, allocate)
+        return row.held is not None
 
     def _load_sparse(self, row: ShardRow, member: Member, filling: Filling) -> bool:
         if max(member.size, member.stored) > self.max_member:
@@ -114,9 +112,11 @@ class TarReader:
         stored = bytearray(member.stored)
         if not self.source.read_into(member.offset, memoryview(stored)):
             return False
-        view = filling.allocate(member.size)
-        if tar_headers.expand_sparse(member, stored, view):
-            row.data = view.toreadonly()
+        expanded = bytearray(member.size)
+        if tar_headers.expand_sparse(member, stored, memoryview(expanded)):
+            del stored
+            row.held = filling.allocate(member.size)
+            row.held.write_at(0, expanded)
         else:
             row.refuse(Reason.BROKEN_SPARSE.value, "the map of its holes contradicts itself")
         return True
@@ -136,8 +136,7 @@ class TarReader:
         else:
             self._drop(done)
         resume = Resume(position, tuple(self.records.items()) if self.plain else ())
-        file = self.file if self.plain else None
-        return Chunk(filling.rows, filling.problems, resume, done, self.total, last, file)
+        return Chunk(filling.rows, filling.problems, resume, done, self.total, last)
 
     def close(self) -> None:
         """No chunk of this reader is needed any more."""

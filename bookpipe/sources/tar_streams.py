@@ -46,9 +46,30 @@ class OpenFile:
         os.close(self.fd)
 
 
+class ScratchFile(OpenFile):
+    """A file of ours that has no name: nobody else can write to it."""
+
+    def is_changed(self) -> bool:
+        return False
+
+
+def scratch_on_disk(folder: Path | None) -> ScratchFile:
+    """A new one in a folder, by default where temporary files are."""
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        return ScratchFile(os.dup(file.fileno()))
+
+
+def scratch_in_memory() -> ScratchFile:
+    """A new one in memory; on disk where the system has no such thing."""
+    try:
+        return ScratchFile(os.memfd_create("bookpipe"))
+    except (AttributeError, OSError):
+        return scratch_on_disk(None)
+
+
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Bytes that were too many to be held in memory. Can be read again, from any thread, as long as it exists."""
+    """Bytes in a file. Can be read again, from any thread or process, as long as it exists."""
 
     file: OpenFile
     offset: int
@@ -57,6 +78,42 @@ class Range:
     def read_at(self, offset: int, length: int) -> bytes:
         """At most `length` bytes from `offset` in the range, short or empty at its end."""
         return os.pread(self.file.fd, max(0, min(length, self.size - offset)), self.offset + offset)
+
+    def write_at(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        _write_at(self.file.fd, self.offset + offset, data)
+
+    def copy_to(self, fd: int, start: int = 0) -> bool:
+        """Write it to byte `start` of another file, in the kernel where that can be. False when the file became
+        shorter."""
+        done = 0
+        # The second copies between file systems, too. Either may be missing, or not want these files.
+        for copy in (_copy_range, _send):
+            with suppress(AttributeError, OSError):
+                while done < self.size and (copied := copy(self, done, fd, start + done)):
+                    done += copied
+        while done < self.size and (piece := self.read_at(done, _PIECE)):
+            _write_at(fd, start + done, piece)
+            done += len(piece)
+        return done == self.size
+
+
+def _write_at(fd: int, offset: int, data: bytes | bytearray | memoryview) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def _copy_range(held: Range, at: int, fd: int, to: int) -> int:
+    return os.copy_file_range(held.file.fd, fd, held.size - at, held.offset + at, to)
+
+
+def _send(held: Range, at: int, fd: int, to: int) -> int:
+    os.lseek(fd, to, os.SEEK_SET)
+    return os.sendfile(fd, held.file.fd, held.offset + at, held.size - at)
+
+
+Allocate = Callable[[int], Range]  # as many bytes to write to
 
 
 def read_into(fd: int, offset: int, view: memoryview) -> bool:
@@ -94,8 +151,8 @@ class Plain:
         """Whether the archive has that many bytes."""
         return offset <= self.end
 
-    def hold(self, offset: int, size: int, _spool: Path | None) -> Range | None:
-        """The range of a member, still on disk; None when the archive ends before."""
+    def hold(self, offset: int, size: int, _allocate: Allocate) -> Range | None:
+        """The range of a member, where it is; None when the archive ends before."""
         return Range(self.file, offset, size) if self.reaches(offset + size) else None
 
 
@@ -172,27 +229,30 @@ class Unpacked:
     def read_into(self, offset: int, view: memoryview) -> bool:
         """Fill `view`; False when the archive ends before."""
         done = 0
-        while done < len(view):
-            at = offset + done - self._start
-            if at >= len(self._window):
-                if not self._more(offset + done):
-                    return False
-                continue
-            piece = memoryview(self._window)[at : at + len(view) - done]
+        for piece in self._read_on(offset, len(view)):
             view[done : done + len(piece)] = piece
             done += len(piece)
-        return True
+        return done == len(view)
 
-    def hold(self, offset: int, size: int, spool: Path | None) -> Range | None:
-        """The range of a member, written to a file without a name; None when the archive ends before."""
-        with tempfile.TemporaryFile(dir=spool, buffering=0) as file:
-            buffer = memoryview(bytearray(_PIECE))
-            for at in range(0, size, _PIECE):
-                view = buffer[: size - at]
-                if not self.read_into(offset + at, view):
-                    return None
-                file.write(view)
-            return Range(OpenFile(os.dup(file.fileno())), 0, size)
+    def hold(self, offset: int, size: int, allocate: Allocate) -> Range | None:
+        """A range that the member is written to; None when the archive ends before."""
+        held, done = allocate(size), 0
+        for piece in self._read_on(offset, size):
+            held.write_at(done, piece)
+            done += len(piece)
+        return held if done == size else None
+
+    def _read_on(self, offset: int, size: int) -> Iterator[memoryview]:
+        """The bytes from `offset` on, piece by piece; fewer than `size` when the archive ends before."""
+        end = offset + size
+        while offset < end:
+            at = offset - self._start
+            if at < len(self._window):
+                piece = memoryview(self._window)[at : at + end - offset]
+                offset += len(piece)
+                yield piece
+            elif not self._more(offset):
+                return
 
 
 _CUT = "the packed data ends early"

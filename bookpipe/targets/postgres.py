@@ -1,7 +1,7 @@
 """PostgreSQL for targets: connections, COPY from Arrow, and psycopg's errors as bookpipe's."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -125,6 +125,29 @@ def _password(url: str, setting: str) -> str:
         f"{setting} is no address of a PostgreSQL database. It must read postgresql://user:password@host:port/name, "
         "with @ : / ? # % in the password written as %40 %3A %2F %3F %23 %25."
     )
+
+
+SHORT_WAIT = "500ms"  # shorter than the second after which PostgreSQL looks for deadlocks and ends one of the waiting
+LOCK_TIMEOUT = "60s"
+LOCK_ATTEMPTS = 120  # short waits for the table locks
+
+
+def lock_tables(connection: Connection, names: Collection[str]) -> None:
+    """Keep everybody else from writing into these tables until the transaction ends; reading goes on.
+
+    The application takes its locks in orders of its own, so that it may come to wait for one of ours while
+    we wait for one of its. Then we let go and try again, before PostgreSQL ends one of the two.
+    """
+    connection.execute(f"SET LOCAL lock_timeout = '{SHORT_WAIT}'".encode())
+    for attempt in range(LOCK_ATTEMPTS):
+        try:
+            with connection.transaction():
+                connection.execute(f"LOCK TABLE {', '.join(names)} IN SHARE ROW EXCLUSIVE MODE".encode())
+            break
+        except errors.LockNotAvailable:
+            if attempt == LOCK_ATTEMPTS - 1:
+                raise
+    connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'".encode())
 
 
 def copy_table(connection: Connection, table: str, rows: pa.Table) -> None:

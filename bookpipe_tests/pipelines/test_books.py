@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from bookpipe.model.rejections import Reason
 from bookpipe.model.schemas import KNOWN, OUTCOMES
-from bookpipe.pipelines.books import bulk_insert, look_up, plan_dry
+from bookpipe.pipelines.books import bulk_insert, find_known, look_up, plan_dry
 from bookpipe.pipelines.seconds import Phases
-from bookpipe.resolve.books import BookOptions
+from bookpipe.resolve.books import Batch, BookOptions
 from bookpipe_tests.factories import hashed_row, hashed_table, record_row
 from bookpipe_tests.targets.book_rows import ORIGIN, book_rows, many_books
 from bookpipe_tests.targets.shelf import Shelf, outcomes
@@ -89,7 +89,8 @@ def test_a_dry_run_says_what_the_load_then_does(shelf: Shelf, library: Path) -> 
     first, table = many_books(library, 1, 20), many_books(library, 11, 40)
     shelf.load(first)
     before = shelf.exactly()
-    plan, counts = plan_dry(table, look_up(shelf.target, table), BookOptions())
+    batch = Batch(table)
+    plan, counts = plan_dry(batch, find_known(shelf.target, batch), BookOptions())
     assert shelf.exactly() == before
     result = shelf.load(table)
     assert counts == result.counts

@@ -11,16 +11,17 @@ import pytest
 
 from bookpipe.demo.ebook_files import MAKERS, make_pdf
 from bookpipe.model.counts import LoadCounts
-from bookpipe.pipelines import tars
+from bookpipe.pipelines import shard_rows, tars
+from bookpipe.pipelines.shard_workers import MemberWorkers
 from bookpipe.pipelines.tars import Limits
 from bookpipe.runtime.state import State
-from bookpipe.sources.ebook_metadata import PdfReader
 from bookpipe.sources.tar_shards import Shard
 from bookpipe_tests.pipelines.shards import Member, book, files_of, load, make_shard, numbered
+from bookpipe_tests.pipelines.test_shard_workers import PDFIUM, broken_pdfium
 from bookpipe_tests.pipelines.test_tars import TEXT
 from bookpipe_tests.sources.ebook_metadata.reading import without_member, zip_of
 from bookpipe_tests.sources.ebook_metadata.test_epub import container, encryption, opf
-from bookpipe_tests.sources.ebook_metadata.test_pdf import PDFIUM, broken_pdfium, locked_pdf
+from bookpipe_tests.sources.ebook_metadata.test_pdf import locked_pdf
 from bookpipe_tests.targets.shelf import Shelf
 
 __all__ = ["broken_pdfium"]
@@ -116,7 +117,7 @@ def test_a_pdf_that_hangs_costs_its_metadata_only(
 ) -> None:
     hanging = make_pdf(TEXT)
     broken_pdfium.write_text(PDFIUM.format(body=f"while file.seek(0, 2) == {len(hanging)}: pass"))
-    monkeypatch.setattr(tars, "PdfReader", partial(PdfReader, time_limit_s=1.0))
+    monkeypatch.setattr(shard_rows, "MemberWorkers", partial(MemberWorkers, time_limit_s=1.0))
     shard = make_shard(tmp_path / "1.tar", [("Endless_Story.pdf", hanging), ("b.pdf", hanging + b"\n"), ("c", book(1))])
     result = load(shelf, shard)
     assert (result.counts, result.metadata) == (LoadCounts(3), {"unreadable": 1, "ok": 2})

@@ -11,8 +11,10 @@ import shutil
 import socket
 import subprocess
 import tarfile
+import tempfile
 import tracemalloc
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,7 @@ from bookpipe.sources.shard_folders import latest_changes
 from bookpipe.sources.tar_chunks import read_chunks, walk
 from bookpipe.sources.tar_headers import BLOCK, Kind, Member, Problem, ProblemKind
 from bookpipe.sources.tar_shards import Settled, Shard, ShardKind, find_shards, look, shard_key
+from bookpipe.sources.tar_streams import ScratchFile
 
 PACKERS: dict[ShardKind, Callable[[bytes], bytes]] = {
     "tar": bytes,
@@ -89,7 +92,7 @@ def _rows(chunks: Iterable[Chunk]) -> list[ShardRow]:
 
 def _data(row: ShardRow) -> bytes | None:
     """The row's bytes, wherever they are."""
-    return None if row.data is None and row.held is None else row.read_at(0, row.size)
+    return None if row.held is None else row.read_at(0, row.size)
 
 
 def _content(row: ShardRow) -> tuple[int, bytes, bytes, str | None]:
@@ -242,7 +245,9 @@ def test_every_form_of_a_shard_has_the_same_members(tmp_path: Path, kind: ShardK
     chunks = _chunks(_form(tmp_path, _BOOKS, kind), max_members=7)
     assert [(row.name.decode(), row.read_at(0, 9999)) for row in _rows(chunks)] == _BOOKS
     assert all(len(_data(row) or b"") == row.size for row in _rows(chunks))
-    assert all((row.held is not None) == (kind == "tar") == (row.data is None) for row in _rows(chunks))
+    shared = {row.held.file for row in chunks[0].rows if row.held is not None}
+    assert len(shared) == 1
+    assert all((row.held is not None and row.held.file in shared) == (kind == "tar") for row in chunks[1].rows)
     assert [len(chunk.rows) for chunk in chunks] == [7] * 8 + [5]
     assert [chunk.last for chunk in chunks] == [False] * 8 + [True]
     assert _problems(chunks) == []
@@ -298,7 +303,10 @@ def test_reading_on_after_any_chunk_gives_exactly_the_rest(
         done += len(chunk.rows)
         assert len(chunk.rows) <= members
         assert sum(row.size for row in chunk.rows) <= size or sum(1 for row in chunk.rows if row.size) == 1
-        assert all((row.held is not None) == (row.size > (0 if kind == "tar" else large)) for row in chunk.rows)
+        assert all((row.held is not None) == (row.size > 0) for row in chunk.rows)
+        in_memory = {row.held.file for row in chunk.rows if row.held is not None and row.size <= large}
+        on_disk = {row.held.file for row in chunk.rows if row.held is not None and row.size > large}
+        assert kind == "tar" or (len(in_memory) <= 1 and not in_memory & on_disk)
         rest = read(chunk.resume)
         assert [_content(row) for row in _rows(rest)] == rows[done:]
         assert _problems(rest) == []
@@ -397,7 +405,7 @@ def test_a_file_replaced_by_a_link_after_it_was_listed_is_not_followed(tmp_path:
     (shard.path / "c").unlink()
     rest = _rows(chunks)
     assert [row.reason for row in rest] == ["unreadable_file", "missing_file"]
-    assert not any(row.data for row in rest)
+    assert not any(row.held for row in rest)
 
 
 def test_a_file_that_grew_after_it_was_listed_is_not_read_in_part(tmp_path: Path) -> None:
@@ -429,7 +437,7 @@ def test_a_member_of_more_than_two_gigabytes_is_rejected_unread(tmp_path: Path) 
         before = next(event for event in walk(Shard("h", path, "tar")) if isinstance(event, Member))
         assert (before.size, before.kind) == (size, Kind.FILE)
         huge, following = _rows(_chunks(Shard("h", path, "tar")))
-        assert (huge.reason, huge.size, huge.data, huge.held) == ("too_large", size, None, None)
+        assert (huge.reason, huge.size, huge.held) == ("too_large", size, None)
         assert _data(following) == b"1"
 
 
@@ -453,7 +461,7 @@ def test_a_hard_link_of_a_packed_shard_names_the_earlier_member(tmp_path: Path) 
     shard = _shard(tmp_path, _tar(("x", b"content"), ("empty", b""), *links), "tar.zst")
     chunks = _chunks(shard, max_members=1)
     x, _, l1, l2, l3 = _rows(chunks)
-    assert [(row.same_as, row.data, row.held, row.reason) for row in (l1, l2)] == [(x.item, None, None, None)] * 2
+    assert [(row.same_as, row.held, row.reason) for row in (l1, l2)] == [(x.item, None, None)] * 2
     assert l3.reason == "broken_link"
     assert [row.same_as for row in _rows(_chunks(shard, chunks[1].resume))] == [x.item, x.item, None]
 
@@ -505,7 +513,6 @@ def test_a_large_member_is_held_outside_of_memory_and_can_be_read_again(tmp_path
     chunks = _chunks(shard, max_bytes=1 << 20, max_member=1 << 20)
     assert [[row.name for row in chunk.rows] for chunk in chunks] == [[b"a"], [b"large"], [b"z"]]
     row = chunks[1].rows[0]
-    assert row.data is None and row.held is not None
     for _ in range(2):
         assert row.read_at(0, len(large)) == large
     assert row.read_at(2_999_990, 100) == large[-10:]
@@ -541,15 +548,70 @@ def test_memory_is_bounded_whatever_a_member_claims_to_be(tmp_path: Path, kind: 
 def test_the_memory_of_a_chunk_is_used_again_only_when_nobody_looks_at_it(tmp_path: Path) -> None:
     books = [(f"{n:02}", bytes([n]) * 1000) for n in range(12)]
     shard = _shard(tmp_path, _tar(*books), "tar.gz")
-    kept = [row.data for chunk in _chunks(shard, max_members=2) for row in chunk.rows]
-    assert [bytes(data) for data in kept if data is not None] == [data for _, data in books]
-    addresses = set()
+    kept = [row.held for chunk in _chunks(shard, max_members=2) for row in chunk.rows]
+    assert [held.read_at(0, 9999) for held in kept if held is not None] == [data for _, data in books]
+    assert len({held.file.fd for held in kept if held is not None}) == 6
+    kept.clear()
+    used = set()
     for chunk in read_chunks(shard, max_members=2, max_bytes=2000):
-        data = chunk.rows[0].data
-        assert data is not None
-        addresses.add(id(data.obj))
-        del data
-    assert len(addresses) <= 2
+        held = chunk.rows[0].held
+        assert held is not None
+        used.add(held.file.fd)
+        del held
+    assert len(used) <= 2
+
+
+def _memory() -> dict[int, int]:
+    """This process' files in memory: descriptor -> bytes they take."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            if "memfd:bookpipe" in os.readlink(f"/proc/self/fd/{name}"):
+                found[int(name)] = os.fstat(int(name)).st_blocks * 512
+    return found
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="the system has no files in memory")
+@pytest.mark.parametrize("kind", ["tar.gz", "folder"])
+def test_what_chunks_have_in_memory_is_bounded_and_given_back(tmp_path: Path, kind: ShardKind) -> None:
+    books = [(f"{n:03}", os.urandom(60_000)) for n in range(60)]
+    books[30] = ("030", os.urandom(3_000_000))
+    shard = _form(tmp_path, books, kind)
+    before, taken = len(_memory()), []
+    for chunk in read_chunks(shard, max_members=1000, max_bytes=500_000, max_member=4_000_000):
+        taken.append(sorted(_memory().values()))
+        assert chunk.rows
+    assert max(map(len, taken)) == before + 2  # the one that was read while this loop still had the last one
+    ordinary = [sum(sizes) for sizes in taken if max(sizes) < 1_000_000]
+    assert max(ordinary) <= 2 * (500_000 + 4096)
+    assert len(ordinary) >= len(taken) - 2  # a file that had a large member is cut when it is used again
+    assert max(map(sum, taken)) <= 3_000_000 + 500_000 + 2 * 4096
+    del chunk
+    assert len(_memory()) == before
+
+
+@pytest.mark.parametrize("kind", FORMS)
+def test_a_system_without_files_in_memory_has_them_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: ShardKind
+) -> None:
+    for name in ("memfd_create", "copy_file_range", "sendfile"):
+        monkeypatch.delattr(os, name, raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    shard = _form(tmp_path, _BOOKS, kind)
+    before = len(_memory()), sorted(tmp_path.iterdir())
+    assert [_content(row)[1:3] for row in _rows(_chunks(shard, max_members=7))] == [
+        (name.encode(), data) for name, data in _BOOKS
+    ]
+    assert (len(_memory()), sorted(tmp_path.iterdir())) == before
+
+
+def test_a_folder_s_files_are_not_to_blame_for_a_full_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shard = _form(tmp_path, _BOOKS, "folder")
+    with Path("/dev/full").open("r+b", buffering=0) as full:
+        monkeypatch.setattr(shard_chunks, "scratch_in_memory", lambda: ScratchFile(os.dup(full.fileno())))
+        monkeypatch.setattr(os, "ftruncate", lambda *_: None)
+        with pytest.raises(TransientError, match="No space left"):
+            _chunks(shard)
 
 
 def test_a_change_anywhere_in_a_folder_is_seen_without_reading_its_files(tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ from bookpipe.demo.embedded_server import ServerInfo, restart_server
 from bookpipe.model.errors import TransientError
 from bookpipe.pipelines.books import look_up
 from bookpipe.resolve.books import BookOptions
-from bookpipe.targets.mybookshelf2 import load as load_module
+from bookpipe.targets import postgres
 from bookpipe.targets.mybookshelf2 import tables
-from bookpipe.targets.mybookshelf2.load import Writer
+from bookpipe.targets.mybookshelf2.load import ChangedMeanwhileError, Writer
 from bookpipe.targets.mybookshelf2.storage import BookFolder
 from bookpipe_tests.factories import hashed_table
 from bookpipe_tests.targets.book_rows import book_rows, many_books
@@ -281,7 +281,7 @@ def test_an_application_that_never_stops_changing_is_left_alone_for_now(
         with closing(shelf.connect()) as app:  # what it adds in the moment before our locks
             app.execute("SELECT 1")
         check(writer, plan)
-        raise load_module.ChangedMeanwhileError("again")
+        raise ChangedMeanwhileError("again")
 
     monkeypatch.setattr(Writer, "_check_unchanged", changed)
     with pytest.raises(TransientError):
@@ -294,7 +294,7 @@ def test_a_lock_held_too_long_is_tried_again_later(
     shelf: Shelf, library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shelf.load(many_books(library, 1, 5), "books-0")
-    monkeypatch.setattr(load_module, "LOCK_ATTEMPTS", 2)
+    monkeypatch.setattr(postgres, "LOCK_ATTEMPTS", 2)
     before, table = shelf.tree(), many_books(library, 101, 10)
     with shelf.holding("source", "ROW EXCLUSIVE"), pytest.raises(TransientError, match="lock timeout"):
         shelf.load(table)

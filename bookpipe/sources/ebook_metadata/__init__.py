@@ -16,11 +16,11 @@ from bookpipe.sources.ebook_metadata.file_names import title_from_name
 from bookpipe.sources.ebook_metadata.html import read_html
 from bookpipe.sources.ebook_metadata.mobi import read_mobi, read_pdb
 from bookpipe.sources.ebook_metadata.office import read_docx, read_odt
-from bookpipe.sources.ebook_metadata.pdf import PdfReader
+from bookpipe.sources.ebook_metadata.pdf import read_pdf
 from bookpipe.sources.ebook_metadata.rtf import read_rtf
 from bookpipe.sources.zip_directory import ReadAt
 
-__all__ = ["EbookMetadata", "PdfReader", "Status", "read_cover", "read_metadata", "title_from_name"]
+__all__ = ["EbookMetadata", "Status", "read_cover", "read_metadata", "title_from_name"]
 
 Reader = Callable[[int, ReadAt], EbookMetadata]
 
@@ -33,6 +33,7 @@ _READERS: dict[str, Reader] = {
     "prc": read_mobi,
     "azw3": read_mobi,
     "pdb": read_pdb,
+    "pdf": read_pdf,
     "doc": read_doc,
     "docx": read_docx,
     "odt": read_odt,
@@ -42,19 +43,19 @@ _READERS: dict[str, Reader] = {
 }
 
 
-def read_metadata(
-    kind: str, data: bytes | bytearray | memoryview, size: int, read_at: ReadAt, *, pdf: PdfReader | None = None
-) -> EbookMetadata:
+def read_metadata(kind: str, data: bytes | bytearray | memoryview, size: int, read_at: ReadAt) -> EbookMetadata:
     """What a file of `kind` (see `ebook_types.identify`) and `size` bytes says about its book.
 
     `data` is the file or any beginning of it that is in memory; `read_at(offset, length)` is asked for what lies
     beyond: a few blocks of a PDF, the directory (at most 16 MB) and one member (at most 4 MB) of a zip, at most a
-    megabyte of the others. Without `pdf`, PDFs are silent.
+    megabyte of the others.
 
-    No bytes raise: hostile and damaged files are `unreadable`. What does raise is the world around them: an OSError
-    of `read_at`, and a BookpipeError when no process for PDFs can be started. Threads may call this at once.
+    No bytes raise: hostile and damaged files are `unreadable`. But bytes may crash the process or keep it busy for
+    ever, above all those of a PDF: files of unknown origin are read in a process that may end. What does raise is the
+    world around them: an OSError of `read_at`, and a BookpipeError when a library is missing. Threads may call this at
+    once, but for PDFs.
     """
-    reader = pdf.read if kind == "pdf" and pdf is not None else _READERS.get(kind)
+    reader = _READERS.get(kind)
     if reader is None:
         return EbookMetadata()
     failures: list[OSError] = []
@@ -70,14 +71,15 @@ def read_metadata(
             raise
 
     try:
-        return reader(size, read)
+        says = reader(size, read)
     except EncryptedError as error:
-        return refused("encrypted", str(error))
+        says = refused("encrypted", str(error))
     except UnreadableError as error:
-        return refused("unreadable", str(error))
+        says = refused("unreadable", str(error))
     except BookpipeError:
         raise
-    except Exception as error:  # any parser on any bytes; but the source's own failure is not the file's
-        if failures:
-            raise failures[0] from error
-        return refused("unreadable", f"{type(error).__name__}: {error}")
+    except Exception as error:  # any parser on any bytes
+        says = refused("unreadable", f"{type(error).__name__}: {error}")
+    if failures:  # the source's own failure is not the file's
+        raise failures[0]
+    return says

@@ -1,226 +1,102 @@
-"""PDF: the Info dictionary, read by PDFium in processes of its own.
+"""PDF: the Info dictionary, read by PDFium.
 
-PDFium is not thread-safe and no parser of PDF is safe against every file, so a file that crashes its worker or
-takes too long is one unreadable file and a new worker, never the end of a load. XMP is only read where Info has neither
-title nor author: writers that fill it mostly fill Info too.
+No parser of PDF is safe against every file: hostile ones crash, hang and fill memory. Whoever reads files of unknown
+origin does so in a process that may end. XMP is only read where Info has neither title nor author: writers that fill
+it mostly fill Info too.
 """
 
-import json
-import math
-import queue
-import socket
-import subprocess
-import sys
-import time
+import ctypes
+import io
 from typing import Any
 
-from bookpipe.model.errors import TerminalError, TransientError
+from bookpipe.model.errors import TerminalError
 from bookpipe.sources.ebook_metadata.fields import (
     MAX_TITLE,
     EbookMetadata,
+    EncryptedError,
+    UnreadableError,
     clean_text,
     found,
     people,
     people_in_list,
-    refused,
     split_tags,
 )
-from bookpipe.sources.ebook_metadata.pdf_worker import (
-    ANSWER,
-    BLOCK,
-    BLOCK_HEADER,
-    DONE,
-    MAX_ANSWER,
-    REQUEST,
-    WANTED,
-    GoneError,
-    receive,
-    seconds_until,
-)
+from bookpipe.sources.ebook_metadata.pdf_xmp import read_xmp
 from bookpipe.sources.ebook_metadata.text_encodings import decode_mislabelled
 from bookpipe.sources.zip_directory import ReadAt
 
-TIME_LIMIT_S = 10.0
-_START_LIMIT_S = 60.0  # the first import of PDFium on a cold and busy disk
-_SENT_WHOLE = 4  # blocks; of a longer file the first one and the last two go with the request
-_MODULE = "bookpipe.sources.ebook_metadata.pdf_worker"
+_BUFFER = 64 << 10  # bytes: of a file of gigabytes some of these are read
+_MAX_TEXT = 100_000  # characters of one entry
+_KEYS = ("Title", "Author", "Keywords")
 
 
-class PdfReader:
-    """A pool of worker processes, started when they are first needed. Any number of threads may share it.
+def read_pdf(size: int, read_at: ReadAt) -> EbookMetadata:
+    """Title, authors, keywords and language of a PDF. Not for several threads at once, and see above.
 
-    Each thread that reads holds one worker; when all are taken the next thread waits. Close it, or use it as a
-    context manager, to end the workers; they also end by themselves when this process does.
+    TerminalError when PDFium is not installed.
     """
+    try:
+        import pypdfium2  # noqa: PLC0415  takes its time, and many shards have no PDF
+    except ImportError as error:
+        raise TerminalError(f"PDFs cannot be read: {error}; is pypdfium2 installed?") from error
+    return _metadata(_read(pypdfium2, size, read_at))
 
-    def __init__(self, workers: int = 1, time_limit_s: float = TIME_LIMIT_S) -> None:
-        self.time_limit_s = time_limit_s
-        self._workers = workers
-        # Last in, first out: few files keep few workers busy and never start the others.
-        self._idle: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
-        for _ in range(workers):
-            self._idle.put(None)
 
-    def read(self, size: int, read_at: ReadAt) -> EbookMetadata:
-        """Title, authors, keywords and language of a PDF; unreadable when its worker crashes or takes too long.
+class _File(io.RawIOBase):
+    """The bytes as the file that PDFium wants."""
 
-        Raises what `read_at` raises, and TerminalError or TransientError when no worker can be started.
-        """
-        worker = self._idle.get()
+    def __init__(self, size: int, read_at: ReadAt) -> None:
+        self._size, self._read_at = size, read_at
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
         try:
-            worker, answer = self._ask(worker, size, read_at)
-        except BaseException:
-            self._idle.put(None)
-            raise
-        self._idle.put(worker)
-        return _metadata(answer)
-
-    def _ask(self, worker: "_Worker | None", size: int, read_at: ReadAt) -> "tuple[_Worker | None, dict[str, str]]":
-        for is_new in (worker is None, True):
-            if worker is None:
-                worker = _Worker(self.time_limit_s)
-            try:
-                return worker, worker.ask(size, read_at, self.time_limit_s)
-            except _TooSlowError:
-                worker.kill()
-                return None, {"error": f"the PDF was not read within {self.time_limit_s:g} s"}
-            except _CrashedError as error:
-                worker.kill()
-                worker = None
-                # A worker that has read other files may have died of those, or been killed while idle.
-                if is_new:
-                    return None, {"error": str(error)}
-            except BaseException:  # of read_at: the worker is in the middle of a file
-                worker.kill()
-                raise
-        raise AssertionError("unreachable")
-
-    def close(self) -> None:
-        """End the workers, after the reads under way. The reader may be used again: it starts new ones."""
-        workers = [self._idle.get() for _ in range(self._workers)]
-        for worker in workers:
-            if worker is not None:
-                worker.kill()
-            self._idle.put(None)
-
-    def __enter__(self) -> "PdfReader":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+            piece = self._read_at(self._at, len(view))
+        except OSError:  # called from C, where nothing can pass; whoever gave us `read_at` knows of it
+            piece = b""
+        view[: len(piece)] = piece
+        self._at += len(piece)
+        return len(piece)
 
 
-class _CrashedError(Exception):
-    """The worker ended in the middle of a file or answers nonsense."""
+def _read(pdfium: Any, size: int, read_at: ReadAt) -> dict[str, str]:
+    """The entries of Info, or those of XMP (by their names with prefix), and the language."""
+    try:
+        document = pdfium.PdfDocument(io.BufferedReader(_File(size, read_at), _BUFFER))
+    except pdfium.PdfiumError as error:
+        if error.err_code in (pdfium.raw.FPDF_ERR_PASSWORD, pdfium.raw.FPDF_ERR_SECURITY):
+            raise EncryptedError(f"the PDF needs a password or key: {error}") from error
+        raise UnreadableError(str(error)) from error
+    try:
+        entries = {key: document.get_metadata_value(key)[:_MAX_TEXT] for key in _KEYS}
+        entries["Lang"] = _language(pdfium.raw, document)
+        # Of an encrypted file the stream may be, too: only PDFium could read it, and it does not.
+        says = any(clean_text(entries[key], MAX_TITLE) for key in ("Title", "Author"))
+        if not says and pdfium.raw.FPDF_GetSecurityHandlerRevision(document) < 0:
+            entries |= {name: text[:_MAX_TEXT] for name, text in read_xmp(size, read_at).items()}
+        return entries
+    finally:
+        document.close()
 
 
-class _TooSlowError(Exception):
-    """The worker has not answered in time."""
-
-
-class _Worker:
-    """One process and the socket to it."""
-
-    def __init__(self, time_limit_s: float) -> None:
-        ours, theirs = socket.socketpair()
-        alarm_s = math.ceil(time_limit_s) + 5
-        # The same path as here, or the working directory would come first: who knows what lies there.
-        program = f"import sys; sys.path[:] = {sys.path!r}; from {_MODULE} import main; main(*map(int, sys.argv[1:]))"
-        command = [sys.executable, "-c", program, str(theirs.fileno()), str(alarm_s)]
-        try:
-            self._process = subprocess.Popen(
-                command,
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-        except OSError as error:
-            ours.close()
-            raise TransientError(
-                f"cannot start a process that reads PDFs: {error}; is the system overloaded?"
-            ) from error
-        finally:
-            theirs.close()
-        self._socket = ours
-        try:
-            problem = self._receive_answer(time.monotonic() + _START_LIMIT_S, 0, None).get("error")
-        except (_CrashedError, _TooSlowError) as error:
-            problem = str(error) or f"no sign of life within {_START_LIMIT_S:g} s"
-        if problem:
-            self.kill()
-            raise TerminalError(f"the process that reads PDFs does not start: {problem}; is pypdfium2 installed?")
-
-    def ask(self, size: int, read_at: ReadAt, time_limit_s: float) -> dict[str, str]:
-        """The worker's answer. Raises _TooSlowError, _CrashedError, and what `read_at` raises."""
-        blocks = -(-size // BLOCK)
-        sent = range(blocks) if blocks <= _SENT_WHOLE else (0, blocks - 2, blocks - 1)
-        request = [REQUEST.pack(size, len(sent)), *(_block(index, read_at) for index in sent)]
-        deadline = time.monotonic() + time_limit_s
-        self._send(b"".join(request), deadline)
-        return self._receive_answer(deadline, blocks, read_at)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._socket.close()
-
-    def _send(self, data: bytes, deadline: float) -> None:
-        try:
-            self._socket.settimeout(seconds_until(deadline))
-            self._socket.sendall(data)
-        except TimeoutError as error:
-            raise _TooSlowError from error
-        except OSError as error:
-            raise self._crashed() from error
-
-    def _receive(self, length: int, deadline: float) -> bytes:
-        try:
-            return receive(self._socket, length, deadline)
-        except TimeoutError as error:
-            raise _TooSlowError from error
-        except (OSError, GoneError) as error:
-            raise self._crashed() from error
-
-    def _receive_answer(self, deadline: float, blocks: int, read_at: ReadAt | None) -> dict[str, str]:
-        while True:
-            kind, number = ANSWER.unpack(self._receive(ANSWER.size, deadline))
-            if kind == WANTED and number < blocks and read_at is not None:
-                started = time.monotonic()
-                block = _block(number, read_at)
-                deadline += time.monotonic() - started  # a slow disk is not the worker's fault
-                self._send(block, deadline)
-            elif kind == DONE and number <= MAX_ANSWER:
-                return self._parsed(self._receive(number, deadline))
-            else:
-                raise _CrashedError("the PDF reader answers nonsense")
-
-    def _parsed(self, data: bytes) -> dict[str, str]:
-        # A file may have taken the worker over: believe nothing but texts.
-        try:
-            answer: Any = json.loads(data)
-        except ValueError as error:
-            raise _CrashedError("the PDF reader answers nonsense") from error
-        return {str(key): str(value) for key, value in answer.items()} if isinstance(answer, dict) else {}
-
-    def _crashed(self) -> _CrashedError:
-        try:
-            code = self._process.wait(1.0)
-        except subprocess.TimeoutExpired:
-            return _CrashedError("the PDF reader closed its connection")
-        return _CrashedError(f"the PDF reader ended with {f'signal {-code}' if code < 0 else f'code {code}'}")
-
-
-def _block(index: int, read_at: ReadAt) -> bytes:
-    data = read_at(index * BLOCK, BLOCK)
-    return BLOCK_HEADER.pack(index, len(data)) + data
+def _language(raw: Any, document: Any) -> str:
+    units = (ctypes.c_ushort * 128)()
+    length = raw.FPDFCatalog_GetLanguage(document, units, ctypes.sizeof(units))  # bytes, with the NUL at the end
+    return bytes(units)[: max(0, length - 2)].decode("utf-16-le", "replace") if length <= ctypes.sizeof(units) else ""
 
 
 def _metadata(answer: dict[str, str]) -> EbookMetadata:
-    if "encrypted" in answer:
-        return refused("encrypted", f"the PDF needs a password or key: {answer['encrypted']}")
-    if "error" in answer:
-        return refused("unreadable", answer["error"])
     title, author, keywords = (_info_text(answer.get(key, "")) for key in ("Title", "Author", "Keywords"))
     creators = answer.get("dc:creator", "").split("\n")  # one person each
     return found(

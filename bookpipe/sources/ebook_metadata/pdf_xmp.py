@@ -4,7 +4,6 @@ Just enough of ISO 32000-1 to get from the end of the file to the catalog (7.5: 
 object streams) and to its /Metadata stream (14.3.2). Nothing is repaired: a file whose table is damaged has no XMP.
 """
 
-import io
 import re
 import zlib
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import NamedTuple
 
 from bookpipe.sources.ebook_metadata.fields import MAX_TAGS, UnreadableError
 from bookpipe.sources.ebook_metadata.hardened_xml import Element, descendants, local_name, parse_xml, text_of
+from bookpipe.sources.zip_directory import ReadAt
 
 _HEADER_WITHIN = 1024  # bytes
 _TAIL = 2048  # bytes that are searched for startxref
@@ -38,13 +38,13 @@ class _NoXmpError(Exception):
     """The file has none that can be reached."""
 
 
-def read_xmp(file: io.RawIOBase) -> dict[str, str]:
+def read_xmp(size: int, read_at: ReadAt) -> dict[str, str]:
     """dc:title, dc:creator, dc:language and dc:subject as far as they are filled, the items of each as lines.
 
     Empty when the catalog has no XMP or it cannot be read. At most some megabytes are read and unpacked.
     """
     try:
-        return _fields(parse_xml(_Objects(file).xmp()))
+        return _fields(parse_xml(_Objects(size, read_at).xmp()))
     except (_NoXmpError, UnreadableError, zlib.error, ValueError, TypeError, LookupError):
         return {}
 
@@ -79,14 +79,13 @@ class _Section(NamedTuple):
 class _Objects:
     """The objects of a file. Offsets are bytes from its header, which may have others before it."""
 
-    def __init__(self, file: io.RawIOBase) -> None:
-        self._file = file
-        self._base = 0
-        self._base = max(0, self._read(0, _HEADER_WITHIN).find(b"%PDF-"))
+    def __init__(self, size: int, read_at: ReadAt) -> None:
+        self._read_at = read_at
+        self._base = max(0, read_at(0, _HEADER_WITHIN).find(b"%PDF-"))
+        self._size = size - self._base
 
     def _read(self, offset: int, length: int) -> bytes:
-        self._file.seek(self._base + offset)
-        return self._file.read(length) or b""
+        return self._read_at(self._base + offset, length)
 
     def xmp(self) -> bytes:
         """The packet of the catalog, unpacked."""
@@ -175,8 +174,7 @@ class _Objects:
 
     def _walk_sections(self) -> Iterator[_Section]:
         """The newest first."""
-        size = self._file.seek(0, io.SEEK_END) - self._base
-        tail = self._read(max(0, size - _TAIL), _TAIL)
+        tail = self._read(max(0, self._size - _TAIL), _TAIL)
         waiting, seen = [_number(b"startxref", tail[max(0, tail.rfind(b"startxref")) :])], set()
         while waiting:
             at = waiting.pop(0)

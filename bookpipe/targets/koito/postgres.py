@@ -6,19 +6,16 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from psycopg import errors
 
 from bookpipe.model.errors import ConfigError
 from bookpipe.targets.koito.database import Columns, Database, Given, replacing
-from bookpipe.targets.postgres import Connection, copy_table, translating
+from bookpipe.targets.postgres import Connection, copy_table, lock_tables, translating
 
 # Always in this order, so that two loaders never wait for each other.
 LOCKED_TABLES = (
     "artists", "artist_aliases", "releases", "release_aliases", "artist_releases", "tracks", "track_aliases",
     "artist_tracks",
 )  # fmt: skip
-SHORT_WAIT = "500ms"  # shorter than the second after which PostgreSQL looks for deadlocks and ends one of the waiting
-LOCK_ATTEMPTS = 120
 
 _NULL = "NULL"
 _ARROW = {"bigint": pa.int64(), "boolean": pa.bool_(), "text": pa.string(), "uuid": pa.string()}
@@ -105,24 +102,9 @@ class PostgresDatabase(Database):
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Others go on reading, and adding listens to tracks that are there.
-
-        Koito takes its locks in orders of its own, so that it may come to wait for one of ours while we wait for one
-        of its. Then we let go and try again, before PostgreSQL ends one of the two.
-        """
+        """Others go on reading, and adding listens to tracks that are there."""
         with translating("writing Koito's database"), self.connection.transaction():
-            self.connection.execute(f"SET LOCAL lock_timeout = '{SHORT_WAIT}'".encode())
-            for attempt in range(LOCK_ATTEMPTS):
-                try:
-                    with self.connection.transaction():
-                        self.connection.execute(
-                            f"LOCK TABLE {', '.join(LOCKED_TABLES)} IN SHARE ROW EXCLUSIVE MODE".encode()
-                        )
-                    break
-                except errors.LockNotAvailable:
-                    if attempt == LOCK_ATTEMPTS - 1:
-                        raise
-            self.connection.execute("SET LOCAL lock_timeout = '60s'")
+            lock_tables(self.connection, LOCKED_TABLES)
             # The alias tables have trigram indexes, which can answer for equal texts as well, one by one and slowly.
             self.connection.execute("SET LOCAL enable_bitmapscan = off")
             yield

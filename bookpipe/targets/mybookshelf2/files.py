@@ -7,16 +7,10 @@ import os
 
 from bookpipe.model.book_plans import Content
 
-_NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-
 
 def write_new(content: Content, path: str) -> None:
     """Write a file that is not there yet."""
-    try:
-        file = os.open(path, _NEW, 0o666)
-    except FileExistsError:  # a left-over, which may be a link, through which nothing is written
-        os.unlink(path)
-        file = os.open(path, _NEW, 0o666)
+    file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
     try:
         content.write(file)
     finally:

@@ -29,12 +29,9 @@ from bookpipe.targets.mybookshelf2.formats import FORMAT_NAMES, mime_type
 from bookpipe.targets.mybookshelf2.journal import Journal
 from bookpipe.targets.mybookshelf2.storage import CONTENT, UNDONE, BookFolder, NameTakenError
 from bookpipe.targets.mybookshelf2.tables import INSERT_TRIGGERS, Rights
-from bookpipe.targets.postgres import Connection, as_array, copy_table, joined, translating
+from bookpipe.targets.postgres import Connection, as_array, copy_table, joined, lock_tables, translating
 
 LOADER_LOCK = 0x626F_6F6B_7069_7065  # "bookpipe": one loader at a time per database
-LOCK_TIMEOUT = "60s"
-SHORT_WAIT = "500ms"  # shorter than the second after which PostgreSQL looks for deadlocks and ends one of the waiting
-LOCK_ATTEMPTS = 120  # short waits for the table locks
 # ebook_authors for its trigger, which only the owner sets aside; without UPDATE on it nobody else could lock it.
 LOCKED_TABLES = ("author", "series", "ebook", "source")
 OWNERS_LOCKED_TABLES = (*LOCKED_TABLES, "ebook_authors")
@@ -163,7 +160,7 @@ class Writer:
         Raises ChangedMeanwhileError when the application made one of the new authors, series or sources.
         """
         with translating("writing the batch"), _noticing_deletions(), self.connection.transaction():
-            self.lock_tables(OWNERS_LOCKED_TABLES if self.rights.owns_tables else LOCKED_TABLES)
+            lock_tables(self.connection, OWNERS_LOCKED_TABLES if self.rights.owns_tables else LOCKED_TABLES)
             self._update_changed(plan)  # first: what a changed source was may come back from another file
             self._check_unchanged(plan)
             row = self.connection.execute("SELECT clock_timestamp()::timestamp").fetchone()
@@ -183,23 +180,6 @@ class Writer:
             self.journal.add_books(load, plan.ebooks, ids.ebooks)
             self.journal.add_files(load, plan.sources, ids.sources)
             finish_files()
-
-    def lock_tables(self, names: Sequence[str]) -> None:
-        """Keep everybody else from writing into these tables until the transaction ends; reading goes on.
-
-        The application takes its locks in orders of its own, so that it may come to wait for one of ours while
-        we wait for one of its. Then we let go and try again, before PostgreSQL ends one of the two.
-        """
-        self.connection.execute(f"SET LOCAL lock_timeout = '{SHORT_WAIT}'".encode())
-        for attempt in range(LOCK_ATTEMPTS):
-            try:
-                with self.connection.transaction():
-                    self.connection.execute(f"LOCK TABLE {', '.join(names)} IN SHARE ROW EXCLUSIVE MODE".encode())
-                break
-            except errors.LockNotAvailable:
-                if attempt == LOCK_ATTEMPTS - 1:
-                    raise
-        self.connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'".encode())
 
     def _check_unchanged(self, plan: BookPlan) -> None:
         now = Known()

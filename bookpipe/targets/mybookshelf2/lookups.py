@@ -131,26 +131,16 @@ def still_there(connection: Connection, known: Known) -> bool:
     return row == (len(sources), len(ebooks))
 
 
-def look_up_contents(connection: Connection, sources: Sequence[int]) -> dict[int, tuple[str, int]]:
-    """Source id -> (SHA-1, size) as its row has them."""
+def look_up_files(connection: Connection, sources: Sequence[int]) -> dict[int, tuple[str, int, str]]:
+    """Source id -> (SHA-1, size, location) as its row has them."""
     if not sources:
         return {}
     with translating("looking up sources"):
         rows = connection.execute(
-            f"SELECT id, hash, size FROM source WHERE id = ANY({as_array('bigint')})".encode(), (joined(sources),)
+            f"SELECT id, hash, size, location FROM source WHERE id = ANY({as_array('bigint')})".encode(),
+            (joined(sources),),
         )
-        return {source: (sha1, size) for source, sha1, size in rows}
-
-
-def look_up_locations(connection: Connection, sources: Sequence[int]) -> dict[int, str]:
-    """Source id -> where its file is."""
-    if not sources:
-        return {}
-    with translating("looking up sources"):
-        rows = connection.execute(
-            f"SELECT id, location FROM source WHERE id = ANY({as_array('bigint')})".encode(), (joined(sources),)
-        )
-        return dict(rows.fetchall())
+        return {source: (sha1, size, location) for source, sha1, size, location in rows}
 
 
 def named_files(

@@ -12,7 +12,7 @@ from bookpipe.model.secrets import Secret
 from bookpipe.targets import postgres
 from bookpipe.targets.mybookshelf2 import tables
 from bookpipe.targets.mybookshelf2.journal import Journal
-from bookpipe.targets.mybookshelf2.load import LOADER_LOCK, SHORT_WAIT, Writer
+from bookpipe.targets.mybookshelf2.load import LOADER_LOCK, Writer
 from bookpipe.targets.mybookshelf2.storage import BookFolder, parse_link_prefix
 from bookpipe.targets.mybookshelf2.tables import Rights
 from bookpipe.targets.postgres import Connection, translating
@@ -168,7 +168,7 @@ def _wait_for_other_loaders(connection: Connection) -> None:
     indexes waits until all older snapshots are gone. One long wait would be a deadlock of the two.
     """
     with translating("waiting for other loaders"):
-        connection.execute(f"SET lock_timeout = '{SHORT_WAIT}'".encode())
+        connection.execute(f"SET lock_timeout = '{postgres.SHORT_WAIT}'".encode())
         while True:
             with suppress(errors.LockNotAvailable):
                 connection.execute("SELECT pg_advisory_lock(%s)", (LOADER_LOCK,))

@@ -201,10 +201,7 @@ class BookFolder:
                 self._place_contents(placements, made, owner, placed)
                 return
             for placement in placements:
-                folder = os.path.dirname(placement.location)
-                if folder not in made:
-                    self._make_folder(folder, made, owner)
-                self._place_one(placement, f"{self.root}/{placement.location}")
+                self._place_one(placement, made, owner)
                 placed.append(placement)
         except BaseException:
             self.take_back(placed)
@@ -229,10 +226,7 @@ class BookFolder:
                 for placement in some:
                     if failed:
                         return
-                    folder = os.path.dirname(placement.location)
-                    if folder not in made:
-                        self._make_folder(folder, made, owner)
-                    self._place_one(placement, f"{self.root}/{placement.location}")
+                    self._place_one(placement, made, owner)
                     placed.append(placement)
             except BaseException:
                 failed = True
@@ -281,43 +275,47 @@ class BookFolder:
             raise translate(error, full) from error
         made.add(folder)
 
-    def _place_one(self, placement: Placement, full: str) -> None:
-        path = placement.path
+    def _place_one(self, placement: Placement, made: set[str], owner: tuple[int, int] | None) -> None:
+        folder = os.path.dirname(placement.location)
+        if folder not in made:
+            self._make_folder(folder, made, owner)
+        full = f"{self.root}/{placement.location}"
         try:
-            if placement.content:
-                self._write(placement.content, full)
-            elif self.mode == "symlink":
-                os.symlink(self.link_target(path), os.fsencode(full))
-            elif self.mode == "hardlink":
-                os.link(os.path.realpath(path), os.fsencode(full))  # link() does not follow links, whatever it is told
+            if placement.content or self.mode == "copy":
+                with self._part_of(full) as part:
+                    self._make(part, placement.path, placement.content)
+                    self._put(part, full)
             else:
-                self._copy(path, full)
+                self._make(full, placement.path)
         except FileExistsError:
             raise NameTakenError(f"{full} was taken a moment ago: another name is chosen.") from None
         except OSError as error:
             raise translate(error, full) from error
 
-    def _copy(self, path: bytes, full: str) -> None:
+    @staticmethod
+    @contextlib.contextmanager
+    def _part_of(full: str) -> Iterator[str]:
+        """A free name for what becomes `full`, free again when that fails."""
         part = full + PART
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(part)  # a left-over, which may be a link, through which nothing is written
         try:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(part)  # it may be a link, through which nothing is written
-            shutil.copyfile(path, os.fsencode(part))
-            self._put(part, full)
+            yield part
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(part)
             raise
 
-    def _write(self, content: Content, full: str) -> None:
-        part = full + PART
-        try:
-            write_new(content, part)
-            self._put(part, full)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(part)
-            raise
+    def _make(self, full: str, path: bytes, content: Content | None = None) -> None:
+        """A new file of these bytes, or one that stands for `path`."""
+        if content:
+            write_new(content, full)
+        elif self.mode == "symlink":
+            os.symlink(self.link_target(path), os.fsencode(full))
+        elif self.mode == "hardlink":
+            os.link(os.path.realpath(path), os.fsencode(full))  # link() does not follow links, whatever it is told
+        else:
+            shutil.copyfile(path, os.fsencode(full))
 
     @staticmethod
     def _put(part: str, full: str) -> None:
@@ -334,20 +332,11 @@ class BookFolder:
     def replace(self, location: str, path: bytes, content: Content | None = None) -> None:
         """Let a file bookpipe placed stand for `path` or have `content` from now on; it is never missing in between."""
         full = f"{self.root}/{location}"
-        part = full + PART
         self._make_folder(os.path.dirname(location), set(), self._owner())
         try:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(part)
-            if content:
-                write_new(content, part)
-            elif self.mode == "symlink":
-                os.symlink(self.link_target(path), os.fsencode(part))
-            elif self.mode == "hardlink":
-                os.link(os.path.realpath(path), os.fsencode(part))
-            else:
-                shutil.copyfile(path, os.fsencode(part))
-            os.replace(part, full)
+            with self._part_of(full) as part:
+                self._make(part, path, content)
+                os.replace(part, full)
         except OSError as error:
             raise translate(error, full) from error
 

@@ -16,7 +16,7 @@ from bookpipe.targets.mybookshelf2 import lookups, tables
 from bookpipe.targets.mybookshelf2.journal import Journal
 from bookpipe.targets.mybookshelf2.server import MyBookshelf2
 from bookpipe.targets.mybookshelf2.storage import COVER, THUMB, UNDONE
-from bookpipe.targets.postgres import Connection, translating
+from bookpipe.targets.postgres import Connection, lock_tables, translating
 
 NAMES = ("author", "series", "language", "genre", "format")
 # Deleting a row deletes those that refer to it, so nobody may add any meanwhile.
@@ -129,7 +129,7 @@ def undo_partition(target: MyBookshelf2, pipeline: str, partition: str, *, dry_r
         if target.create_indexes and writer.rights.may_index and _loads(connection, journal, pipeline, partition):
             tables.create_indexes(connection, tables.UNDO_INDEXES)
         with translating("undoing the partition"), tables.whole_tables(connection):
-            writer.lock_tables(LOCKED_TABLES)
+            lock_tables(connection, LOCKED_TABLES)
             removal = _decide(connection, journal, pipeline, partition)
             if not removal.loads:
                 return removal.undone(0, 0)

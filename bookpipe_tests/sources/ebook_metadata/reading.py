@@ -3,7 +3,7 @@
 import io
 import zipfile
 
-from bookpipe.sources.ebook_metadata import EbookMetadata, PdfReader, read_metadata
+from bookpipe.sources.ebook_metadata import EbookMetadata, read_metadata
 
 HEAD = 4096
 
@@ -23,13 +23,13 @@ class CountingSource:
         return part
 
 
-def read(kind: str, data: bytes, pdf: PdfReader | None = None) -> EbookMetadata:
+def read(kind: str, data: bytes) -> EbookMetadata:
     """The metadata, the same whether the file is in memory, only its head is, or nothing of it."""
     source = CountingSource(data)
-    whole = read_metadata(kind, data, len(data), source.read_at, pdf=pdf)
+    whole = read_metadata(kind, data, len(data), source.read_at)
     assert source.asked == 0
-    assert read_metadata(kind, memoryview(data)[:HEAD], len(data), source.read_at, pdf=pdf) == whole
-    assert read_metadata(kind, b"", len(data), source.read_at, pdf=pdf) == whole
+    assert read_metadata(kind, memoryview(data)[:HEAD], len(data), source.read_at) == whole
+    assert read_metadata(kind, b"", len(data), source.read_at) == whole
     return whole
 
 

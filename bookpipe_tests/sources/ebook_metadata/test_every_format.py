@@ -1,11 +1,9 @@
 """Every format the demo makes says what it was made of, and every reader says the same however it gets the bytes."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from bookpipe.demo.ebook_files import MAKERS, BookText
-from bookpipe.sources.ebook_metadata import EbookMetadata, PdfReader, read_metadata
+from bookpipe.sources.ebook_metadata import EbookMetadata, read_metadata
 from bookpipe.sources.ebook_types import identify
 from bookpipe_tests.sources.ebook_metadata.reading import HEAD, CountingSource, read
 
@@ -29,12 +27,6 @@ TITLE_ONLY = {"pdb"}
 SILENT = {"txt", "djvu", "chm", "lit", "cbz"}
 
 
-@pytest.fixture(scope="module")
-def pdf() -> Iterator[PdfReader]:
-    with PdfReader() as reader:
-        yield reader
-
-
 def expected(extension: str, book: BookText) -> EbookMetadata:
     if extension in SILENT:
         return EbookMetadata()
@@ -55,30 +47,26 @@ def expected(extension: str, book: BookText) -> EbookMetadata:
 
 @pytest.mark.parametrize("book", [PLAIN, RICH], ids=["plain", "rich"])
 @pytest.mark.parametrize("extension", MAKERS)
-def test_a_file_says_what_it_was_made_of(extension: str, book: BookText, pdf: PdfReader) -> None:
-    assert read(extension, MAKERS[extension](book), pdf) == expected(extension, book)
+def test_a_file_says_what_it_was_made_of(extension: str, book: BookText) -> None:
+    assert read(extension, MAKERS[extension](book)) == expected(extension, book)
 
 
 @pytest.mark.parametrize("extension", MAKERS)
-def test_of_a_file_of_megabytes_little_is_read(extension: str, pdf: PdfReader) -> None:
+def test_of_a_file_of_megabytes_little_is_read(extension: str) -> None:
     data = MAKERS[extension](LONG)
     assert len(data) >= LONG.pad_to
     source = CountingSource(data)
-    found = read_metadata(extension, data[:HEAD], len(data), source.read_at, pdf=pdf)
+    found = read_metadata(extension, data[:HEAD], len(data), source.read_at)
     assert found == expected(extension, LONG)
     assert source.asked <= 250_000
 
 
 @pytest.mark.parametrize("extension", MAKERS)
-def test_the_kind_a_file_is_identified_as_is_one_that_is_read(extension: str, pdf: PdfReader) -> None:
+def test_the_kind_a_file_is_identified_as_is_one_that_is_read(extension: str) -> None:
     data = MAKERS[extension](RICH)
     kind = identify(data[:HEAD], len(data), CountingSource(data).read_at)
     assert kind is not None
-    assert read(kind, data, pdf) == expected(extension, RICH)
-
-
-def test_without_a_pdf_reader_pdfs_are_silent() -> None:
-    assert read("pdf", MAKERS["pdf"](PLAIN)) == EbookMetadata()
+    assert read(kind, data) == expected(extension, RICH)
 
 
 def test_a_kind_nobody_knows_is_silent() -> None:
@@ -86,21 +74,21 @@ def test_a_kind_nobody_knows_is_silent() -> None:
 
 
 @pytest.mark.parametrize("extension", ["epub", "fb2", "mobi", "pdb", "doc", "docx", "odt", "rtf", "html", "fbz", "pdf"])
-def test_the_source_s_own_error_passes_through(extension: str, pdf: PdfReader) -> None:
+def test_the_source_s_own_error_passes_through(extension: str) -> None:
     def read_at(offset: int, length: int) -> bytes:
         raise OSError("disk")
 
     data = MAKERS[extension](RICH)
     with pytest.raises(OSError, match="disk"):
-        read_metadata(extension, data[:10], len(data), read_at, pdf=pdf)
+        read_metadata(extension, data[:10], len(data), read_at)
     # and the next file is read
-    assert read(extension, data, pdf) == expected(extension, RICH)
+    assert read(extension, data) == expected(extension, RICH)
 
 
 @pytest.mark.parametrize("extension", ["epub", "fb2", "mobi", "pdb", "doc", "docx", "odt", "rtf", "pdf", "fbz"])
 @pytest.mark.parametrize("data", [b"", b"\0", b"junk that is nothing at all " * 10], ids=["empty", "nul", "junk"])
-def test_what_is_not_the_format_is_unreadable(extension: str, data: bytes, pdf: PdfReader) -> None:
-    found = read(extension, data, pdf)
+def test_what_is_not_the_format_is_unreadable(extension: str, data: bytes) -> None:
+    found = read(extension, data)
     if extension == "pdb" and len(data) > 78:  # any bytes can be a database's name
         assert found.status == "ok"
         return

@@ -3,7 +3,6 @@
 import struct
 import tracemalloc
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bookpipe.demo.ebook_files import MAKERS, BookText, make_doc, make_epub, make_mobi
-from bookpipe.sources.ebook_metadata import EbookMetadata, PdfReader, read_cover, read_metadata
+from bookpipe.sources.ebook_metadata import EbookMetadata, read_cover, read_metadata
 from bookpipe.sources.ebook_metadata.fields import MAX_AUTHOR, MAX_AUTHORS, MAX_DETAIL, MAX_TAG, MAX_TAGS, MAX_TITLE
 from bookpipe_tests.sources.ebook_metadata.reading import CountingSource, read, without_member, zip_of
 from bookpipe_tests.sources.ebook_metadata.test_epub import container, epub, opf
@@ -380,19 +379,6 @@ def test_a_size_that_lies_is_survived(size: int, rest: bytes, start: bytes, kind
 def test_no_bytes_and_no_cover_raise(rest: bytes, kind: str, cover: str | int) -> None:
     for data in (FILES[kind][: 3 * len(rest)] + rest, FILES[kind]):
         assert read_cover(kind, cover, len(data), CountingSource(data).read_at) in (None, b"")
-
-
-@pytest.fixture(scope="module")
-def pdf() -> Iterator[PdfReader]:
-    with PdfReader(time_limit_s=5.0) as reader:
-        yield reader
-
-
-@settings(deadline=None, max_examples=150)
-@given(data=st.data())
-def test_damaged_pdfs_are_survived(pdf: PdfReader, data: st.DataObject) -> None:
-    content = damaged(data, FILES["pdf"])
-    check(pdf.read(len(content), CountingSource(content).read_at))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,39 +1,24 @@
-"""PDFs, and the processes that read them: what hangs or crashes one costs one file and one process."""
+"""What PDFs say of themselves."""
 
 import hashlib
-import os
-import signal
-import socket
 import struct
-import subprocess
 import sys
 import zlib
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
-from pathlib import Path
 
-import psutil
 import pytest
 
 from bookpipe.demo.ebook_files import BookText, make_pdf
 from bookpipe.demo.ebook_files.containers import pdf_file
 from bookpipe.model.errors import TerminalError
-from bookpipe.sources.ebook_metadata import EbookMetadata, PdfReader
-from bookpipe.sources.ebook_metadata.pdf_worker import ANSWER, BLOCK, BLOCK_HEADER, REQUEST, receive
+from bookpipe.sources.ebook_metadata import EbookMetadata, read_metadata
 from bookpipe_tests.sources.ebook_metadata.reading import CountingSource, read
 
-_WORKER = "bookpipe.sources.ebook_metadata.pdf_worker"
+BLOCK = 64 << 10  # bytes
 BOOK = BookText("Vojna a mír", ("Lev Tolstoj", "Karel Čapek"), "cs", None, None, ("Román", "Sci-Fi"), 1869, "Text.")
 MADE = make_pdf(BOOK)
 ALL = EbookMetadata("Vojna a mír", ("Lev Tolstoj", "Karel Čapek"), tags=("Román", "Sci-Fi"), status="ok")
 PADDED = make_pdf(BookText("Long", (), "en", None, None, (), None, "Text.", pad_to=20 * BLOCK))
-
-
-@pytest.fixture(scope="module")
-def pdf() -> Iterator[PdfReader]:
-    with PdfReader() as reader:
-        yield reader
 
 
 def pdf_with(info: bytes, catalog: bytes = b"") -> bytes:
@@ -59,8 +44,8 @@ def pdf_with(info: bytes, catalog: bytes = b"") -> bytes:
         (b"", None),
     ],
 )
-def test_the_title_is_that_of_the_info_dictionary(pdf: PdfReader, info: bytes, title: str | None) -> None:
-    found = read("pdf", pdf_with(info), pdf)
+def test_the_title_is_that_of_the_info_dictionary(info: bytes, title: str | None) -> None:
+    found = read("pdf", pdf_with(info))
     assert (found.title, found.status) == (title, "ok" if title else "none")
 
 
@@ -75,19 +60,19 @@ def test_the_title_is_that_of_the_info_dictionary(pdf: PdfReader, info: bytes, t
         "Введение в C++ — 2-е издание",
     ],
 )
-def test_an_info_in_another_encoding_is_seen_through(pdf: PdfReader, title: str, codec: str) -> None:
+def test_an_info_in_another_encoding_is_seen_through(title: str, codec: str) -> None:
     escaped = title.replace("(", "\\(").replace(")", "\\)").encode(codec)
     info = b"/Title (%b) /Author (%b) /Keywords (%b)" % (escaped, "Лев Толстой".encode(codec), "роман".encode(codec))
-    found = read("pdf", pdf_with(info), pdf)
+    found = read("pdf", pdf_with(info))
     assert (found.title, found.authors, found.tags) == (title, ("Лев Толстой",), ("роман",))
 
 
 @pytest.mark.parametrize(
     "title", ["Žluťoučký kůň", "中国", "Çılgın Türkün Düğünü, Başlangıç", "Così è (se vi pare)…", "Ελένη", "El país"]
 )
-def test_an_info_in_utf_8_without_its_mark_is_read(pdf: PdfReader, title: str) -> None:
+def test_an_info_in_utf_8_without_its_mark_is_read(title: str) -> None:
     escaped = title.replace("(", "\\(").replace(")", "\\)").encode()
-    assert read("pdf", pdf_with(b"/Title (%b)" % escaped), pdf).title == title
+    assert read("pdf", pdf_with(b"/Title (%b)" % escaped)).title == title
 
 
 PDF_DOC = dict(zip("•†‡…—–ƒ⁄‹›−‰„“”‘’‚™ﬁﬂŁŒŠŸŽıłœšž", range(0x80, 0x9F), strict=True)) | {"€": 0xA0}
@@ -115,12 +100,12 @@ PDF_DOC = dict(zip("•†‡…—–ƒ⁄‹›−‰„“”‘’‚™ﬁ�
         "100 € für 5 ‰",
     ],
 )
-def test_titles_in_latin_letters_stay_as_they_are(pdf: PdfReader, title: str) -> None:
+def test_titles_in_latin_letters_stay_as_they_are(title: str) -> None:
     codes = [PDF_DOC.get(character, ord(character)) for character in title]
     if max(codes) <= 0xFF:
-        assert read("pdf", pdf_with(b"/Title (%b)" % bytes(codes)), pdf).title == title
+        assert read("pdf", pdf_with(b"/Title (%b)" % bytes(codes))).title == title
     wide = b"\xfe\xff" + title.encode("utf-16-be")
-    assert read("pdf", pdf_with(b"/Title <%b>" % wide.hex().encode()), pdf).title == title
+    assert read("pdf", pdf_with(b"/Title <%b>" % wide.hex().encode())).title == title
 
 
 @pytest.mark.parametrize(
@@ -133,13 +118,13 @@ def test_titles_in_latin_letters_stay_as_they_are(pdf: PdfReader, title: str) ->
         (b"Unknown", ()),
     ],
 )
-def test_the_author_entry_is_a_list(pdf: PdfReader, author: bytes, authors: tuple[str, ...]) -> None:
-    assert read("pdf", pdf_with(b"/Author (%b)" % author), pdf).authors == authors
+def test_the_author_entry_is_a_list(author: bytes, authors: tuple[str, ...]) -> None:
+    assert read("pdf", pdf_with(b"/Author (%b)" % author)).authors == authors
 
 
-def test_the_language_is_the_catalog_s(pdf: PdfReader) -> None:
-    assert read("pdf", pdf_with(b"", b"/Lang (cs-CZ)"), pdf).languages == ("cs-cz",)
-    assert read("pdf", pdf_with(b"", b"/Lang (%b)" % (b"x" * 5000)), pdf).languages == ()
+def test_the_language_is_the_catalog_s() -> None:
+    assert read("pdf", pdf_with(b"", b"/Lang (cs-CZ)")).languages == ("cs-cz",)
+    assert read("pdf", pdf_with(b"", b"/Lang (%b)" % (b"x" * 5000))).languages == ()
 
 
 # -- XMP ----------------------------------------------------------------------------------------------------------
@@ -229,22 +214,22 @@ def pdf_1_5(packet: bytes, predictor: int = 0) -> bytes:
     ],
     ids=["plain", "packed", "blanks", "lost length", "junk before", "1.5", "predictor", "broken XML", "UTF-16"],
 )
-def test_the_xmp_of_the_catalog_stands_in_for_an_empty_info(pdf: PdfReader, data: bytes) -> None:
-    assert read("pdf", data, pdf) == OF_XMP
+def test_the_xmp_of_the_catalog_stands_in_for_an_empty_info(data: bytes) -> None:
+    assert read("pdf", data) == OF_XMP
 
 
-def test_xmp_of_a_file_that_was_saved_again_is_the_new_one(pdf: PdfReader) -> None:
+def test_xmp_of_a_file_that_was_saved_again_is_the_new_one() -> None:
     old = pdf_with_xmp(b"", xmp_stream(_PACKET.format("<dc:title>Old</dc:title>", "").encode()))
     table = old.rindex(b"xref\n0 ")
     new = b"5 0 obj\n%b\nendobj\n" % xmp_stream(PACKET)
     update = b"xref\n5 1\n%010d 00000 n \ntrailer\n<< /Size 6 /Root 1 0 R /Prev %d >>\nstartxref\n%d\n%%%%EOF\n"
-    assert read("pdf", old, pdf).title == "Old"
-    assert read("pdf", old + new + update % (len(old), table, len(old + new)), pdf) == OF_XMP
+    assert read("pdf", old).title == "Old"
+    assert read("pdf", old + new + update % (len(old), table, len(old + new))) == OF_XMP
 
 
 @pytest.mark.parametrize("info", [b"/Title (T)", b"/Author (A B)"])
-def test_info_that_says_something_is_all_that_is_read(pdf: PdfReader, info: bytes) -> None:
-    found = read("pdf", pdf_with_xmp(info, xmp_stream(PACKET)), pdf)
+def test_info_that_says_something_is_all_that_is_read(info: bytes) -> None:
+    found = read("pdf", pdf_with_xmp(info, xmp_stream(PACKET)))
     assert (found.title, found.authors, found.tags) == (("T", (), ()) if b"T" in info else (None, ("A B",), ()))
 
 
@@ -263,16 +248,16 @@ def test_info_that_says_something_is_all_that_is_read(pdf: PdfReader, info: byte
     ],
     ids=["no stream", "null", "empty", "text", "damaged", "filter", "entity", "bomb"],
 )  # fmt: skip
-def test_xmp_that_cannot_be_read_leaves_the_file_silent(pdf: PdfReader, stream: bytes) -> None:
-    assert read("pdf", pdf_with_xmp(b"", stream), pdf).title is None
-    assert read("pdf", pdf_with_xmp(b"", stream), pdf).status in ("none", "ok")
+def test_xmp_that_cannot_be_read_leaves_the_file_silent(stream: bytes) -> None:
+    assert read("pdf", pdf_with_xmp(b"", stream)).title is None
+    assert read("pdf", pdf_with_xmp(b"", stream)).status in ("none", "ok")
 
 
-def test_a_damaged_way_to_the_xmp_never_hurts(pdf: PdfReader) -> None:
+def test_a_damaged_way_to_the_xmp_never_hurts() -> None:
     for whole in (pdf_with_xmp(b"", xmp_stream(PACKET)), pdf_1_5(PACKET, 12)):
         table = whole.rindex(b"startxref")
         for at in range(table - 200, len(whole), 7):
-            found = read("pdf", whole[:at] + b"9" + whole[at + 1 :], pdf)
+            found = read("pdf", whole[:at] + b"9" + whole[at + 1 :])
             assert found.status != "encrypted" and "Error" not in found.detail, found
 
 
@@ -288,34 +273,34 @@ def test_a_damaged_way_to_the_xmp_never_hurts(pdf: PdfReader) -> None:
     ],
     ids=["zeros before", "text before", "zeros behind", "no xref", "no startxref", "no end"],
 )
-def test_a_pdf_with_junk_around_or_a_lost_table_is_read(pdf: PdfReader, data: bytes) -> None:
-    assert read("pdf", data, pdf) == ALL
+def test_a_pdf_with_junk_around_or_a_lost_table_is_read(data: bytes) -> None:
+    assert read("pdf", data) == ALL
 
 
-def test_a_large_pdf_costs_a_few_blocks(pdf: PdfReader) -> None:
+def test_a_large_pdf_costs_a_few_blocks() -> None:
     source = CountingSource(PADDED)
-    assert pdf.read(len(PADDED), source.read_at).title == "Long"
+    assert read_metadata("pdf", b"", len(PADDED), source.read_at).title == "Long"
     assert source.asked <= 6 * BLOCK
 
 
-def test_a_large_pdf_without_its_table_is_searched_block_by_block(pdf: PdfReader) -> None:
+def test_a_large_pdf_without_its_table_is_searched_block_by_block() -> None:
     data = PADDED.replace(b"xref", b"xxxx")
     source = CountingSource(data)
-    assert pdf.read(len(data), source.read_at).title == "Long"
+    assert read_metadata("pdf", b"", len(data), source.read_at).title == "Long"
     assert source.asked >= len(data)
 
 
 @pytest.mark.parametrize("data", [b"", b"%PDF-1.4", MADE[:400], b"%PDF-1.4\n" + b"1 0 obj\n" * 5000])
-def test_what_is_no_pdf_is_unreadable(pdf: PdfReader, data: bytes) -> None:
-    found = read("pdf", data, pdf)
+def test_what_is_no_pdf_is_unreadable(data: bytes) -> None:
+    found = read("pdf", data)
     assert found == EbookMetadata(status="unreadable", detail=found.detail)
     assert found.detail
 
 
-def test_a_size_that_lies_is_unreadable(pdf: PdfReader) -> None:
+def test_a_size_that_lies_is_unreadable() -> None:
     source = CountingSource(MADE)
-    assert pdf.read(1 << 40, source.read_at).status == "unreadable"
-    assert pdf.read(len(MADE), source.read_at) == ALL
+    assert read_metadata("pdf", b"", 1 << 40, source.read_at).status == "unreadable"
+    assert read_metadata("pdf", b"", len(MADE), source.read_at) == ALL
 
 
 # -- keys ---------------------------------------------------------------------------------------------------------
@@ -364,229 +349,40 @@ def locked_pdf(user: bytes, title: bytes) -> bytes:
     return pdf_file(objects, root=1, info=4).replace(b"trailer\n<<", more)
 
 
-def test_a_pdf_that_needs_a_password_is_encrypted(pdf: PdfReader) -> None:
-    found = read("pdf", locked_pdf(b"secret", b"Hidden"), pdf)
+def test_a_pdf_that_needs_a_password_is_encrypted() -> None:
+    found = read("pdf", locked_pdf(b"secret", b"Hidden"))
     assert (found.status, found.title) == ("encrypted", None)
 
 
-def test_a_pdf_that_only_forbids_things_is_read(pdf: PdfReader) -> None:
-    found = read("pdf", locked_pdf(b"", b"Open"), pdf)
+def test_a_pdf_that_only_forbids_things_is_read() -> None:
+    found = read("pdf", locked_pdf(b"", b"Open"))
     assert (found.status, found.title) == ("ok", "Open")
 
 
-def test_a_pdf_under_another_handler_is_encrypted(pdf: PdfReader) -> None:
+def test_a_pdf_under_another_handler_is_encrypted() -> None:
     data = locked_pdf(b"", b"Open").replace(b"/Filter /Standard", b"/Filter /EBX_HANDL")
-    assert read("pdf", data, pdf).status == "encrypted"
+    assert read("pdf", data).status == "encrypted"
 
 
-# -- processes ----------------------------------------------------------------------------------------------------
-
-
-def workers() -> list[psutil.Process]:
-    return [
-        child
-        for child in psutil.Process().children()
-        if child.status() != psutil.STATUS_ZOMBIE and any("pdf_worker" in word for word in child.cmdline())
-    ]
-
-
-def new_workers(before: list[psutil.Process]) -> list[psutil.Process]:
-    return [worker for worker in workers() if worker not in before]
-
-
-def test_a_worker_that_hangs_is_ended_by_the_time_limit() -> None:
-    before = workers()
-    with PdfReader(time_limit_s=2.0) as reader:
-        source = CountingSource(MADE)
-        assert reader.read(len(MADE), source.read_at) == ALL
-        (worker,) = new_workers(before)
-        os.kill(worker.pid, signal.SIGSTOP)
-        found = reader.read(len(MADE), source.read_at)
-        assert found == EbookMetadata(status="unreadable", detail="the PDF was not read within 2 s")
-        assert not worker.is_running()
-        assert reader.read(len(MADE), source.read_at) == ALL
-        assert [other.pid for other in new_workers(before)] != [worker.pid]
-    assert new_workers(before) == []
-
-
-def test_a_worker_that_hangs_in_the_middle_of_a_file_is_ended_too() -> None:
-    before = workers()
-    with PdfReader(time_limit_s=2.0) as reader:
-        data = PADDED.replace(b"xref", b"xxxx")
-
-        def stopping(offset: int, length: int) -> bytes:
-            if offset == 7 * BLOCK:
-                os.kill(new_workers(before)[0].pid, signal.SIGSTOP)
-            return data[offset : offset + length]
-
-        assert reader.read(len(data), stopping).status == "unreadable"
-        assert reader.read(len(MADE), CountingSource(MADE).read_at) == ALL
-
-
-def test_a_worker_that_is_killed_while_idle_costs_no_file() -> None:
-    before = workers()
-    with PdfReader() as reader:
-        for _ in range(3):
-            assert reader.read(len(MADE), CountingSource(MADE).read_at) == ALL
-            (worker,) = new_workers(before)
-            worker.kill()
-            worker.wait()
-
-
-def test_a_file_that_kills_every_worker_is_unreadable() -> None:
-    before = workers()
-    with PdfReader() as reader:
-        data = PADDED.replace(b"xref", b"xxxx")
-
-        def killing(offset: int, length: int) -> bytes:
-            if offset == 7 * BLOCK:
-                os.kill(new_workers(before)[0].pid, signal.SIGKILL)
-            return data[offset : offset + length]
-
-        for _ in range(2):
-            found = reader.read(len(data), killing)
-            assert found == EbookMetadata(status="unreadable", detail="the PDF reader ended with signal 9")
-            assert reader.read(len(MADE), CountingSource(MADE).read_at) == ALL
+# -- the library --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("at", [0, 7 * BLOCK])
-def test_an_error_of_the_source_passes_through_and_leaves_the_pool_whole(at: int) -> None:
+def test_an_error_of_the_source_passes_through(at: int) -> None:
     data = PADDED.replace(b"xref", b"xxxx")
 
     def failing(offset: int, length: int) -> bytes:
-        if offset == at:
+        if offset <= at < offset + length:
             raise TimeoutError("network share")
         return data[offset : offset + length]
 
-    with PdfReader() as reader:
-        for _ in range(2):
-            with pytest.raises(TimeoutError, match="network share"):
-                reader.read(len(data), failing)
-            assert reader.read(len(MADE), CountingSource(MADE).read_at) == ALL
-
-
-def test_threads_share_the_workers() -> None:
-    before = workers()
-    books = [BookText(f"Title {n}", (f"Author {n}",), "en", None, None, (), None, "x") for n in range(60)]
-
-    def title(book: BookText) -> str | None:
-        data = make_pdf(book)
-        return reader.read(len(data), CountingSource(data).read_at).title
-
-    with PdfReader(workers=2) as reader, ThreadPoolExecutor(5) as threads:
-        assert list(threads.map(title, books)) == [book.title for book in books]
-        assert 1 <= len(new_workers(before)) <= 2
-    assert new_workers(before) == []
-
-
-def test_a_closed_reader_may_be_used_again() -> None:
-    reader = PdfReader()
     for _ in range(2):
-        assert reader.read(len(MADE), CountingSource(MADE).read_at) == ALL
-        reader.close()
+        with pytest.raises(TimeoutError, match="network share"):
+            read_metadata("pdf", b"", len(data), failing)
+        assert read("pdf", MADE) == ALL
 
 
-def test_nothing_is_started_before_the_first_pdf() -> None:
-    before = workers()
-    with PdfReader(workers=2):
-        assert new_workers(before) == []
-
-
-def test_workers_end_when_the_one_who_asks_is_killed(tmp_path: Path) -> None:
-    file = tmp_path / "a.pdf"
-    file.write_bytes(MADE)
-    program = (
-        "import sys, time; from bookpipe.sources.ebook_metadata import PdfReader; import psutil\n"
-        "data = open(sys.argv[1], 'rb').read(); reader = PdfReader()\n"
-        "reader.read(len(data), lambda at, n: data[at:at+n])\n"
-        "print(psutil.Process().children()[0].pid, flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", program, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as parent:
-        assert parent.stdout is not None
-        worker = psutil.Process(int(parent.stdout.readline()))
-        parent.kill()
-    gone, alive = psutil.wait_procs([worker], timeout=60)
-    assert [process.pid for process in gone] == [worker.pid]
-    assert alive == []
-
-
-# -- workers in which something else is wrong ---------------------------------------------------------------------
-
-PDFIUM = """
-class PdfiumError(RuntimeError):
-    err_code = 3
-class PdfDocument:
-    def __init__(self, file):
-        {body}
-    def get_metadata_value(self, key):
-        return key
-    def close(self):
-        pass
-class raw:
-    FPDF_ERR_PASSWORD, FPDF_ERR_SECURITY = 4, 5
-    FPDFCatalog_GetLanguage = staticmethod(lambda *_: 0)
-"""
-
-
-@pytest.fixture
-def broken_pdfium(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A module that workers import instead of the real one, once it is written."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-    return tmp_path / "pypdfium2.py"
-
-
-@pytest.mark.parametrize(
-    ("body", "detail"),
-    [
-        ("while True: pass", "not read within 1 s"),
-        ("import ctypes; ctypes.CDLL(None).pause()", "not read within 1 s"),
-        ("import os; os.abort()", "signal 6"),
-        ("import ctypes; ctypes.string_at(0)", "signal 11"),
-        ("import os; os._exit(3)", "code 3"),
-        ("self.all = [bytes(1 << 28) for _ in range(64)]", "MemoryError"),
-        ("import os; os.write(int(__import__('sys').argv[1]), b'nonsense!' * 100)", "nonsense"),
-        ("import os; os.write(int(__import__('sys').argv[1]), b'D' + (2).to_bytes(8, 'little') + b'!!')", "nonsense"),
-        ("import os; os.write(int(__import__('sys').argv[1]), b'R' + (1 << 60).to_bytes(8, 'little'))", "nonsense"),
-        ("raise ValueError('odd')", "odd"),
-        ("raise PdfiumError('bad file')", "bad file"),
-    ],
-)
-def test_a_file_that_breaks_the_library_is_unreadable(broken_pdfium: Path, body: str, detail: str) -> None:
-    broken_pdfium.write_text(PDFIUM.format(body=f"if file.seek(0, 2) == 7:\n            {body}"))
-    with PdfReader(time_limit_s=1.0) as reader:
-        for _ in range(2):
-            found = reader.read(7, CountingSource(b"hostile").read_at)
-            assert found == EbookMetadata(status="unreadable", detail=found.detail)
-            assert detail in found.detail
-            assert reader.read(4, CountingSource(b"fine").read_at).title == "Title"
-
-
-def test_what_lies_in_the_working_directory_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("pypdfium2", "json", "socket", "bookpipe"):
-        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [part for part in sys.path if part])
-    with PdfReader() as reader:
-        assert reader.read(len(MADE), CountingSource(MADE).read_at) == ALL
-
-
-def test_a_library_that_is_missing_is_an_error_of_the_installation(broken_pdfium: Path) -> None:
-    broken_pdfium.write_text("raise ImportError('no such library')")
-    with PdfReader() as reader:
-        for _ in range(2):
-            with pytest.raises(TerminalError, match=r"no such library.*is pypdfium2 installed"):
-                reader.read(len(MADE), CountingSource(MADE).read_at)
-
-
-def test_a_worker_whose_parent_is_gone_does_not_hang_for_ever(broken_pdfium: Path) -> None:
-    broken_pdfium.write_text(PDFIUM.format(body="while True: pass"))
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        program = f"import sys; sys.path[:] = {sys.path!r}; import {_WORKER} as w; w.main({theirs.fileno()}, 1)"
-        with subprocess.Popen([sys.executable, "-c", program], pass_fds=[theirs.fileno()]) as worker:
-            _, length = ANSWER.unpack(receive(ours, ANSWER.size))
-            receive(ours, length)
-            ours.sendall(REQUEST.pack(4, 1) + BLOCK_HEADER.pack(0, 4) + b"hang")
-            assert worker.wait(60) == -signal.SIGALRM
+def test_a_library_that_is_missing_is_an_error_of_the_installation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pypdfium2", None)
+    with pytest.raises(TerminalError, match="is pypdfium2 installed"):
+        read("pdf", MADE)

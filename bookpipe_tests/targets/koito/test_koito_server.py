@@ -310,8 +310,8 @@ def test_a_locked_database_is_a_passing_trouble(sqlite_music: Music) -> None:
 
 
 def test_locked_tables_are_a_passing_trouble(postgres_music: Music, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bookpipe.targets.koito.postgres.LOCK_ATTEMPTS", 2)
-    monkeypatch.setattr("bookpipe.targets.koito.postgres.SHORT_WAIT", "20ms")
+    monkeypatch.setattr("bookpipe.targets.postgres.LOCK_ATTEMPTS", 2)
+    monkeypatch.setattr("bookpipe.targets.postgres.SHORT_WAIT", "20ms")
     postgres_music.load([listen("A", "s")])
     with postgres_music.koito.connect() as session:
         with psycopg.connect(postgres_music.admin_url) as other:
