@@ -97,7 +97,7 @@ def run_curve(console: Console) -> dict[str, Result]:
     console.print(f"calibre.curve: {books:,} rows ...")
     _, peak, output = run_process(
         [sys.executable, "-m", "benchmarks.calibre_curve", str(library)], side.environment(library)
-    )  # fmt: skip
+    )
     seconds = [float(line.split()[1]) for line in output.splitlines() if line[:1].isdigit()]
     for n in range(0, len(seconds), max(1, len(seconds) // 10)):
         console.print(f"  batch {n + 1:4d}: {seconds[n]:.2f} s")

@@ -17,7 +17,7 @@ def hash_all(library: Path) -> float:
     start = time.perf_counter()
     subprocess.run(
         ["xargs", "-0", "-P", "2", "-n", "2000", "sha1sum"], input=names, stdout=subprocess.DEVNULL, check=True
-    )  # fmt: skip
+    )
     return time.perf_counter() - start
 
 
@@ -31,9 +31,7 @@ def copy_rows(loaded_url: str, empty_url: str) -> float:
         data = {}
         for table in TABLES:
             name = sql.Identifier(table)
-            target.execute(
-                sql.SQL("CREATE TABLE bench_limit.{} (LIKE public.{} INCLUDING INDEXES)").format(name, name)
-            )  # fmt: skip
+            target.execute(sql.SQL("CREATE TABLE bench_limit.{} (LIKE public.{} INCLUDING INDEXES)").format(name, name))
             with source.cursor().copy(sql.SQL("COPY {} TO STDOUT").format(name)) as copy:
                 data[table] = b"".join(bytes(part) for part in copy)
         start = time.perf_counter()

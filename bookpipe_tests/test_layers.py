@@ -31,7 +31,6 @@ ALLOWED = {
     "__init__": set(),
 }
 DAGSTER = {"defs", "definitions", "cli"}
-STANDARD_ONLY = {"model": {"pyarrow"}}
 
 
 def _imports(path: Path) -> set[str]:

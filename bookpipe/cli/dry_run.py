@@ -28,7 +28,7 @@ from bookpipe.pipelines.configured import (
 from bookpipe.pipelines.tars import plan_shard_dry
 from bookpipe.resolve.books import Batch
 from bookpipe.runtime.audio_batches import AudioBatches
-from bookpipe.runtime.state import NoState, State
+from bookpipe.runtime.state import State
 from bookpipe.runtime.upload_ledger import Content, UploadLedger
 from bookpipe.settings import Settings, require
 from bookpipe.sources.scrobbles import read_listens
@@ -47,11 +47,12 @@ def dry_run_calibre(limit: int | None, partitions: Sequence[str], console: Conso
         raise PartitionError(f"The Calibre library has no partition {', '.join(unknown)}.")
     keys = list(partitions or batches)[:limit]
     summary = LoadSummary(total=len(keys))
+    digests = State(settings.state_path, read_only=True)
     planned: dict[str, int] = {}  # what earlier batches of this dry run would have added
     for key in track(keys, "planning", console=console, transient=True):
         state = batches[key]
         rows = library.read(state.first, state.last, without_files=settings.load_books_without_files)
-        hashed = calibre.hash_files(library, rows, NoState(), key, threads=settings.hash_threads)
+        hashed = calibre.hash_files(library, rows, digests, key, threads=settings.hash_threads)
         batch = Batch(hashed)
         known = books.find_known(target, batch)
         known.sources.update(planned)

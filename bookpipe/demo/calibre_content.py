@@ -248,19 +248,21 @@ _FIRST_INDEX_WEIGHTS = (90, 7, 3)
 _STEPS = (1.0, 0.5, 2.0)
 _STEP_WEIGHTS = (91, 6, 3)
 
+ANTHOLOGIES = 0.01
 
-def draw_credits(rng: random.Random, *, in_series: float, anthologies: float = 0.01) -> Iterator[Credit]:
+
+def draw_credits(rng: random.Random, *, in_series: float) -> Iterator[Credit]:
     """Credits without end: about 0.45 authors per book, few of them with many books, most with one.
 
     An author is either new or drawn from all earlier mentions, so that the popular become more so (Yule's
     process), and every author has a book. A series goes on with its own authors, by 1, sometimes by a half;
-    it starts at 1, sometimes at 0. `in_series` and `anthologies` (5 to 12 authors) are shares of all books.
+    it starts at 1, sometimes at 0. `in_series` is a share of all books, as is ANTHOLOGIES (5 to 12 authors).
     """
     mentions = array("Q")
     authors = 0
     series: list[tuple[tuple[int, ...], float]] = []
     # Books that go on with a series bring nobody new; the others make up for them.
-    new_author = 0.45 / ((1 - 0.7 * in_series) * (1.23 + 7 * anthologies))
+    new_author = 0.45 / ((1 - 0.7 * in_series) * (1.23 + 7 * ANTHOLOGIES))
     while True:
         serial = rng.random() < in_series
         if serial and series and rng.random() < 0.7:
@@ -272,7 +274,7 @@ def draw_credits(rng: random.Random, *, in_series: float, anthologies: float = 0
             yield Credit(names, number, index)
             continue
         count = rng.choices(_AUTHOR_COUNTS, _AUTHOR_COUNT_WEIGHTS)[0]
-        if rng.random() < anthologies:
+        if rng.random() < ANTHOLOGIES:
             count = rng.randint(5, 12)
         chosen: list[int] = []
         for _ in range(count):

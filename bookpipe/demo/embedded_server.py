@@ -124,11 +124,6 @@ def restart_server(directory: Path, *, mode: str = "fast") -> ServerInfo:
         return _start(directory, None)
 
 
-def is_running(directory: Path) -> bool:
-    """Whether the server of `directory` accepts connections or is about to stop."""
-    return server_info(directory) is not None
-
-
 def server_info(directory: Path) -> ServerInfo | None:
     """The running server of `directory`, or None."""
     return _running(directory.resolve())

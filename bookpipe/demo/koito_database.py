@@ -10,13 +10,10 @@ from pathlib import Path
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
-from bookpipe.demo.database_owner import ensure_role, owner_url
-from bookpipe.model.errors import ConfigError, UnreachableError
+from bookpipe.demo.database_owner import owned_database
+from bookpipe.model.errors import ConfigError
 
-# One lock for all databases of a server: CREATE ROLE and CREATE DATABASE have no "if not exists" that is safe at once.
-_SETUP_LOCK = 0x6B6F6974
 _TRIGRAM_INDEXES = {
     "idx_artist_aliases_alias_trgm": "artist_aliases",
     "idx_release_aliases_alias_trgm": "release_aliases",
@@ -69,24 +66,9 @@ def create_koito_postgres(
     in any case. The trigram indexes are left out where the server has no extension pg_trgm.
     Raises ConfigError when the role exists as a superuser, UnreachableError when the server does not answer.
     """
-    try:
-        with psycopg.connect(superuser_url, autocommit=True) as server:
-            server.execute("SELECT pg_advisory_lock(%s)", (_SETUP_LOCK,))
-            ensure_role(server, owner, password)
-            name = sql.Identifier(database)
-            if fresh:
-                server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
-            if server.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,)).fetchone() is None:
-                server.execute(
-                    sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE template0 ENCODING 'UTF8'").format(
-                        name, sql.Identifier(owner)
-                    )
-                )
-            with psycopg.connect(make_conninfo(superuser_url, dbname=database)) as connection:
-                _ensure_tables(connection, owner)
-            return owner_url(server, superuser_url, database, owner, password)
-    except psycopg.OperationalError as error:
-        raise UnreachableError(f"cannot set up {database}: {error}; is the PostgreSQL server running?") from error
+    with owned_database(superuser_url, database, owner, password, owns_it=True, fresh=fresh) as (connection, url):
+        _ensure_tables(connection, owner)
+    return url
 
 
 def _ensure_tables(connection: psycopg.Connection, owner: str) -> None:

@@ -9,13 +9,8 @@ from importlib import resources
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
-from bookpipe.demo.database_owner import ensure_role, owner_url
-from bookpipe.model.errors import UnreachableError
-
-# One lock for all databases of a server: CREATE ROLE and CREATE DATABASE have no "if not exists" that is safe at once.
-_SETUP_LOCK = 0x626F6F6B
+from bookpipe.demo.database_owner import owned_database
 
 
 def create_mybookshelf2(
@@ -33,27 +28,13 @@ def create_mybookshelf2(
     in any case. The returned URL uses TCP where the server listens, so that the password counts.
     Raises ConfigError when the role exists as a superuser, UnreachableError when the server does not answer.
     """
-    try:
-        with psycopg.connect(superuser_url, autocommit=True) as server:
-            server.execute("SELECT pg_advisory_lock(%s)", (_SETUP_LOCK,))
-            ensure_role(server, owner, password)
-            if fresh:
-                server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database)))
-            _ensure_database(server, database, owner)
-            with psycopg.connect(make_conninfo(superuser_url, dbname=database)) as connection:
-                _ensure_text_search(connection, owner)
-                _ensure_tables(connection, owner)
-            return owner_url(server, superuser_url, database, owner, password)
-    except psycopg.OperationalError as error:
-        raise UnreachableError(f"cannot set up {database}: {error}; is the PostgreSQL server running?") from error
-
-
-def _ensure_database(server: psycopg.Connection, database: str, owner: str) -> None:
-    names = {"database": sql.Identifier(database), "owner": sql.Identifier(owner)}
-    if server.execute("SELECT 1 FROM pg_database WHERE datname = %s", (database,)).fetchone() is None:
-        server.execute(sql.SQL("CREATE DATABASE {database} TEMPLATE template0 ENCODING 'UTF8'").format(**names))
-    # The application's set-up grants this; it is also what allows the role to make a schema of its own.
-    server.execute(sql.SQL("GRANT ALL PRIVILEGES ON DATABASE {database} TO {owner}").format(**names))
+    with owned_database(superuser_url, database, owner, password, owns_it=False, fresh=fresh) as (connection, url):
+        # The application's set-up grants this; it is also what allows the role to make a schema of its own.
+        names = sql.Identifier(database), sql.Identifier(owner)
+        connection.execute(sql.SQL("GRANT ALL PRIVILEGES ON DATABASE {} TO {}").format(*names))
+        _ensure_text_search(connection, owner)
+        _ensure_tables(connection, owner)
+    return url
 
 
 def _ensure_text_search(connection: psycopg.Connection, owner: str) -> None:

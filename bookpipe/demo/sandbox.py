@@ -41,10 +41,6 @@ class Sandbox:
     def home(self) -> Path:
         return self.directory / "home"
 
-    @property
-    def is_running(self) -> bool:
-        return embedded_server.is_running(self.server)
-
     def start(self, *, fresh: bool = False) -> dict[str, str]:
         """Start it, made anew when `fresh` or not there yet; the environment that leads to it."""
         if fresh:

@@ -49,18 +49,11 @@ class ExportFacts:
 
 
 def make_maloja(
-    path: Path,
-    listens: int = 49_050,
-    artists: int = 5_589,
-    albums: int = 2_628,
-    seed: int = 1,
-    *,
-    odd: bool = True,
-    api_shape: bool = False,
+    path: Path, listens: int = 49_050, artists: int = 5_589, albums: int = 2_628, seed: int = 1, *, odd: bool = True
 ) -> ExportFacts:
-    """Maloja's export of so many records, oldest first; as its API answers with `api_shape`."""
+    """Maloja's export of so many records, oldest first."""
     making = _Making(listens, artists, albums, seed, scrobble_oddities.MALOJA if odd else ())
-    _write_maloja(path, making.records(_maloja_record), api_shape)
+    _write_maloja(path, making.records(_maloja_record), api_shape=False)
     return making.facts()
 
 
@@ -104,7 +97,7 @@ def make_koito(
 
 
 def write_maloja(path: Path, listens: Iterable[SampleListen], *, api_shape: bool = False) -> None:
-    _write_maloja(path, map(_maloja_record, listens), api_shape)
+    _write_maloja(path, map(_maloja_record, listens), api_shape=api_shape)
 
 
 def write_spotify(path: Path, listens: Iterable[SampleListen]) -> None:
@@ -181,7 +174,7 @@ def _maloja_record(listen: SampleListen) -> Record:
     }
 
 
-def _write_maloja(path: Path, records: Iterable[Any], api_shape: bool) -> None:
+def _write_maloja(path: Path, records: Iterable[Any], *, api_shape: bool) -> None:
     with path.open("w", encoding="utf-8") as file:
         file.write('{"status": "ok", "list": ' if api_shape else f'{{"maloja": {{"export_time": {END}}}, "scrobbles": ')
         _write_list(file, records, ascii_only=True)

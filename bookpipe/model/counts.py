@@ -1,6 +1,7 @@
 """Counts that add up: every row that was read ends as inserted, existing or rejected."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 
@@ -20,8 +21,15 @@ class LoadCounts:
     def read(self) -> int:
         return self.inserted + self.existing + self.rejected
 
+    @classmethod
+    def of(cls, outcomes: Iterable[str], reasons: Iterable[str | None]) -> "LoadCounts":
+        """The counts of rows by their outcomes; those that are rejected by their reasons, which the others lack."""
+        ends = Counter(outcomes)
+        return cls(
+            ends["inserted"], ends["existing"], dict(Counter(reason for reason in reasons if reason is not None))
+        )
+
     def __add__(self, other: "LoadCounts") -> "LoadCounts":
-        reasons = dict(self.rejections)
-        for reason, n in other.rejections.items():
-            reasons[reason] = reasons.get(reason, 0) + n
-        return LoadCounts(self.inserted + other.inserted, self.existing + other.existing, reasons)
+        rejections = Counter(self.rejections)
+        rejections.update(other.rejections)
+        return LoadCounts(self.inserted + other.inserted, self.existing + other.existing, dict(rejections))

@@ -1,6 +1,7 @@
 """What an examination found: one line of `bookpipe doctor`."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bookpipe.model.errors import BookpipeError
@@ -24,3 +25,8 @@ def failure(subject: str, error: BookpipeError) -> Finding:
     """A failed finding that says what an error says: its first sentence is the cause, the rest what to do."""
     cause, *rest = re.split(r"(?<=\.) (?=[A-Z])", str(error), maxsplit=1)
     return Finding(subject, False, cause, "".join(rest))
+
+
+def skipped(subjects: Iterable[str], cause: str) -> list[Finding]:
+    """Findings of what could not be looked at. `cause` failed and has to be mended first."""
+    return [Finding(subject, None, f"skipped: {cause} comes first") for subject in subjects]

@@ -12,8 +12,6 @@ bytes are U+FFFD. MBIDs are lower case with hyphens; the nil UUID is null.
 
 import pyarrow as pa
 
-from bookpipe.model.rejections import Reason
-
 _TEXTS = pa.list_(pa.string())
 
 LISTENS = pa.schema(
@@ -48,9 +46,6 @@ LISTENS = pa.schema(
     ]
 )
 
-
-# Nothing is wrong with these records: Koito's own rules, or the user's, pass over them.
-SKIPPED = frozenset({Reason.NOT_FINISHED, Reason.NOT_A_LISTEN, Reason.OUTSIDE_WINDOW})
 
 # What Koito (Go's TrimSpace) trims: Unicode's white space. Python's own strip also takes U+001C to U+001F.
 SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))

@@ -4,6 +4,19 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+# What the archive takes for audio, by the first bytes. Its list says audio/wav, and no file is ever called so.
+ACCEPTED_TYPES = frozenset(
+    (
+        *("audio/mpeg", "audio/mp3", "audio/x-m4a", "audio/mp4"),
+        *("audio/ogg", "audio/flac", "audio/wav", "audio/aac"),
+    )
+)
+
+
+def is_likely_refused(sniffed: str) -> bool:
+    """Whether the archive will answer 422 for a file whose first bytes it takes for this."""
+    return sniffed not in ACCEPTED_TYPES
+
 
 @dataclass(frozen=True, slots=True)
 class SongTags:

@@ -17,7 +17,7 @@ from bookpipe.model.counts import LoadCounts
 from bookpipe.model.rejections import Reason, Rejection
 from bookpipe.model.schemas import COVER_OUTCOMES, LOADED_EBOOKS
 from bookpipe.pipelines.shard_workers import MemberWorkers
-from bookpipe.runtime.files import Refused, open_file, read_file, refuse
+from bookpipe.runtime.files import Refused, open_inside, read_file, refuse
 from bookpipe.runtime.progress import NoProgress, Progress
 from bookpipe.runtime.stopping import check_stop
 from bookpipe.sources.calibre import CalibreLibrary
@@ -287,11 +287,11 @@ class _Renderer:
             path = self.folder.host_path(file.location)
         except OSError as error:
             return refuse(error, os.fsencode(file.location))
-        fd = open_file(path, inside=None)
-        if isinstance(fd, Refused):
-            return Refused(fd.reason, fd.detail or file.location)
-        opened = OpenFile(fd)
         try:
-            return self._processes.find_picture(opened, (0, os.fstat(fd).st_size, file.extension))
+            with open_inside(path, None) as opened:
+                if isinstance(opened, Refused):
+                    return Refused(opened.reason, opened.detail or file.location)
+                fd, status = opened
+                return self._processes.find_picture(OpenFile(os.dup(fd)), (0, status.st_size, file.extension))
         except OSError as error:
             return refuse(error, path)

@@ -20,11 +20,11 @@ def listens_by_month(outcomes: pa.Table) -> list[tuple[str, int]]:
     return sorted(counts.items())
 
 
-def top_artists(outcomes: pa.Table, n: int = TOP) -> list[tuple[str, int]]:
-    """(artist as the export spells him, listens) of those heard most."""
+def top_artists(outcomes: pa.Table) -> list[tuple[str, int]]:
+    """(artist as the export spells him, listens) of the TOP ones heard most."""
     found = pc.value_counts(_kept(outcomes).column("artist").drop_null()).to_pylist()
     ranked = sorted(found, key=lambda artist: (-artist["counts"], artist["values"]))
-    return [(artist["values"], artist["counts"]) for artist in ranked[:n]]
+    return [(artist["values"], artist["counts"]) for artist in ranked[:TOP]]
 
 
 def _kept(outcomes: pa.Table) -> pa.Table:

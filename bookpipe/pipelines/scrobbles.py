@@ -6,7 +6,6 @@ that is loaded again has the same ones.
 """
 
 import filecmp
-from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,6 @@ from bookpipe.model.schemas import LISTEN_OUTCOMES
 from bookpipe.pipelines.seconds import Phases
 from bookpipe.resolve.listens import ListenOptions, prepare_listens, resolve_listens, wanted
 from bookpipe.runtime.garbage import collector_paused
-from bookpipe.runtime.progress import NoProgress, Progress
 from bookpipe.sources.scrobbles import Export, count_rows, find_exports
 from bookpipe.targets.koito.journal import Chunk
 from bookpipe.targets.koito.server import Koito, Session
@@ -74,10 +72,8 @@ def load_listens(
     *,
     partition: str,
     run_id: str = "",
-    progress: Progress | None = None,
 ) -> ListenResult:
     """Write a batch of LISTENS rows of one export."""
-    progress = progress or NoProgress()
     phases = Phases()
     result = ListenResult(LISTEN_OUTCOMES.empty_table(), LoadCounts())
     outcomes: list[pa.Table] = []
@@ -85,7 +81,6 @@ def load_listens(
         for start in range(0, listens.num_rows, CHUNK):
             chunk = listens.slice(start, CHUNK)
             outcomes.append(_load_chunk(session, chunk, options, partition, run_id, phases, result))
-            progress.advance("listens", start + chunk.num_rows, listens.num_rows)
     result.outcomes = pa.concat_tables(outcomes) if outcomes else result.outcomes
     result.counts = count_outcomes(result.outcomes)
     result.seconds = phases.seconds
@@ -165,6 +160,4 @@ def outcomes_of(chunk: pa.Table, plan: ListenPlan, existing: Collection[int]) ->
 
 def count_outcomes(outcomes: pa.Table) -> LoadCounts:
     """The counts of LISTEN_OUTCOMES rows."""
-    ends = Counter(outcomes.column("outcome").to_pylist())
-    reasons = Counter(outcomes.column("reason").drop_null().to_pylist())
-    return LoadCounts(ends["inserted"], ends["existing"], reasons)
+    return LoadCounts.of(outcomes["outcome"].to_pylist(), outcomes["reason"].to_pylist())

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from bookpipe.model.counts import LoadCounts
 from bookpipe.model.rejections import Reason, Rejection
+from bookpipe.model.songs import is_likely_refused
 from bookpipe.resolve.songs import describe_songs, order_songs
 from bookpipe.runtime.audio_batches import AudioBatches, Md5Cache
 from bookpipe.runtime.progress import Progress
@@ -16,7 +17,6 @@ from bookpipe.runtime.state import State
 from bookpipe.runtime.stopping import stop_requested
 from bookpipe.runtime.upload_ledger import Content, UploadLedger, UploadState
 from bookpipe.sources.audio import read_audio_files, walk_audio
-from bookpipe.sources.audio_types import is_likely_refused
 from bookpipe.targets.music_archive.server import MusicArchive
 from bookpipe.targets.music_archive.uploads import UploadResult, upload_batch
 
@@ -67,10 +67,11 @@ def upload_songs(
     *,
     concurrency: int,
     skip_likely_refused: bool = False,
+    look_up_remote: bool = False,
     progress: Progress | None = None,
 ) -> UploadResult:
     """Upload AUDIO_FILES rows, an album's first one before its siblings. Ends early in good order when a stop is
-    requested."""
+    requested. `look_up_remote`: for a ledger that was lost, or that a power cut may have cut short."""
     return upload_batch(
         archive,
         songs,
@@ -79,6 +80,7 @@ def upload_songs(
         waits_for=order_songs(songs),
         concurrency_cap=concurrency,
         skip_likely_refused=skip_likely_refused,
+        look_up_remote=look_up_remote,
         progress=progress,
         stop=stop_requested,
     )

@@ -3,12 +3,14 @@
 Both are kept in the state file.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import islice
 
 from bookpipe.runtime.state import State
 
 CHUNK = 10_000  # paths held in memory at a time
+
+Md5Row = tuple[int, int, str]  # size, mtime_ns, MD5 in lower-case hex
 
 _BATCHES = """
 CREATE TABLE IF NOT EXISTS audio_batch (
@@ -80,13 +82,6 @@ class AudioBatches:
                 )
             ]
 
-    def all_paths(self) -> Iterator[tuple[str, bytes]]:
-        """(key, path) of everything, in order, streamed."""
-        with self._state.reading() as connection:
-            yield from connection.execute(
-                "SELECT key, path FROM audio_batch CROSS JOIN audio_file ON n BETWEEN first AND last ORDER BY n"
-            )
-
 
 class Md5Cache:
     """MD5 by path, size and modification time. A scope is a batch, so that loading one is a short range scan."""
@@ -95,13 +90,13 @@ class Md5Cache:
         state.need(_DIGESTS)
         self._state = state
 
-    def load(self, scope: str) -> dict[bytes, tuple[int, int, str]]:
-        """path -> size, mtime_ns, MD5 in lower-case hex."""
+    def load(self, scope: str) -> dict[bytes, Md5Row]:
+        """What is known of a batch, by path."""
         with self._state.reading() as connection:
             rows = connection.execute("SELECT path, size, mtime_ns, md5 FROM audio_digest WHERE scope = ?", (scope,))
             return {path: (size, mtime_ns, md5) for path, size, mtime_ns, md5 in rows}
 
-    def save(self, scope: str, rows: Iterable[tuple[bytes, tuple[int, int, str]]]) -> None:
+    def save(self, scope: str, rows: Iterable[tuple[bytes, Md5Row]]) -> None:
         """path, and what `load` gives for it; a later one for the same path replaces the earlier."""
         if self._state.read_only:  # a dry run: what it reads is not remembered
             return

@@ -136,15 +136,14 @@ class State:
 
     def load_digests(self, scope: str) -> dict[bytes, Digest]:
         """All digests of one scope. A scope is a partition, so this is one short range scan."""
-        try:
-            rows = self._connection().execute(
-                "SELECT path, size, mtime_ns, sha1, format FROM digest WHERE scope = ?", (scope,)
-            )
+        with self.reading() as connection:
+            rows = connection.execute("SELECT path, size, mtime_ns, sha1, format FROM digest WHERE scope = ?", (scope,))
             return {path: Digest(size, mtime_ns, sha1, kind) for path, size, mtime_ns, sha1, kind in rows}
-        except sqlite3.Error as error:
-            raise self._translate(error) from error
 
     def save_digests(self, scope: str, digests: Iterable[tuple[bytes, Digest]]) -> None:
+        """Remember these, in place of what was known of the same paths. Nothing is remembered when `read_only`."""
+        if self.read_only:
+            return
         with self.writing() as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO digest (scope, path, size, mtime_ns, sha1, format) VALUES (?, ?, ?, ?, ?, ?)",
@@ -169,15 +168,13 @@ class State:
         self, pipeline: str | None = None, partition: str | None = None, reason: str | None = None
     ) -> Iterator[tuple[str, str, str, str, str]]:
         """(pipeline, partition, key, reason, detail) in order, streamed."""
-        try:
-            yield from self._connection().execute(
+        with self.reading() as connection:
+            yield from connection.execute(
                 "SELECT pipeline, partition, key, reason, detail FROM rejection "
                 "WHERE (:pipeline IS NULL OR pipeline = :pipeline) AND (:partition IS NULL OR partition = :partition) "
                 "AND (:reason IS NULL OR reason = :reason) ORDER BY pipeline, partition, n",
                 {"pipeline": pipeline, "partition": partition, "reason": reason},
             )
-        except sqlite3.Error as error:
-            raise self._translate(error) from error
 
     def close(self) -> None:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
@@ -198,16 +195,3 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
             time.sleep(0.01)
         else:
             return
-
-
-class NoState(State):
-    """Remembers nothing and writes nothing, for a dry run."""
-
-    def __init__(self) -> None:
-        super().__init__(Path("/nonexistent"))
-
-    def load_digests(self, scope: str) -> dict[bytes, Digest]:  # noqa: ARG002
-        return {}
-
-    def save_digests(self, scope: str, digests: Iterable[tuple[bytes, Digest]]) -> None:
-        """Save nothing."""

@@ -124,14 +124,6 @@ class UploadLedger:
                 )
             )
 
-    def list_uploads(self, state: UploadState) -> Iterator[Upload]:
-        """The contents in one state, streamed."""
-        with self.state.reading() as connection:
-            rows = connection.execute(
-                f"SELECT {_COLUMNS} FROM song_upload WHERE archive = ? AND state = ?", (self.archive, state.value)
-            )
-            yield from map(_upload, rows)
-
     def add_aliases(self, aliases: Iterable[tuple[bytes, Content]]) -> None:
         """Remember which paths had which content."""
         with self.state.writing() as connection:

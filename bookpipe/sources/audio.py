@@ -4,24 +4,21 @@ Paths are bytes from end to end: what the file system gives is never decoded, no
 that every name it can hold is found again.
 """
 
-import hashlib
 import os
-import stat
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
 
 import pyarrow as pa
 
 from bookpipe.model.errors import ConfigError, TransientError
 from bookpipe.model.rejections import Reason
 from bookpipe.model.songs import TAGGED_FILES, SongTags
-from bookpipe.runtime.files import Refused, real_path, refuse
+from bookpipe.runtime.audio_batches import Md5Cache, Md5Row
+from bookpipe.runtime.files import Refused, hash_open_file, open_inside, refuse
 from bookpipe.runtime.progress import NoProgress, Progress
 from bookpipe.runtime.stopping import check_stop
 from bookpipe.sources.audio_tags import read_tags
@@ -30,7 +27,6 @@ from bookpipe.sources.audio_types import CONTENT_TYPES, HEAD_BYTES, content_type
 # The archive stores sizes as 64-bit numbers and knows no limit. No recording is larger; a file of holes can be.
 MAX_SIZE = 1 << 40  # bytes
 CHUNK = 16  # files a thread takes at once
-BLOCK = 1 << 20  # bytes read at once; hashlib lets other threads run meanwhile
 SAVE_EVERY = 1_000  # digests; what a crash may cost
 SAVE_EVERY_S = 2.0
 
@@ -42,23 +38,9 @@ JUNK_FOLDERS = frozenset(
     )
 )
 
-_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK  # a pipe must not hang the reader
 _AUDIO = frozenset(f".{extension}".encode() for extension in CONTENT_TYPES)
-_buffers = threading.local()
 
 OnUnreadable = Callable[[bytes, str], None]
-Md5Row = tuple[int, int, str]  # size, mtime_ns, MD5 in lower-case hex
-
-
-class Md5Cache(Protocol):
-    """Remembers what files' bytes were, by path below the music folder."""
-
-    def load(self, scope: str) -> Mapping[bytes, Md5Row]:
-        """Everything known of one scope."""
-
-    def save(self, scope: str, rows: Iterable[tuple[bytes, Md5Row]]) -> None:
-        """Remember these, in place of what was known of the same paths."""
-
 
 # -- finding ------------------------------------------------------------------------------------------------------
 
@@ -143,9 +125,8 @@ def read_audio_files(
     scope: str = "",
     threads: int | None = None,
     progress: Progress | None = None,
-    first_item: int = 1,
 ) -> pa.Table:
-    """TAGGED_FILES of the files at `paths` below `root`, in the same order, counted from `first_item`.
+    """TAGGED_FILES of the files at `paths` below `root`, in the same order, counted from 1.
 
     `scope` names the batch in `cache`: a file whose size and time of change are known there is not hashed again. Of
     all others every byte is read once. Memory: a megabyte for each thread and the rows, however large the files are.
@@ -189,7 +170,7 @@ def read_audio_files(
     finally:
         if cache is not None and fresh:
             cache.save(scope, fresh)
-    return _table(paths, found, first_item)
+    return _table(paths, found)
 
 
 def _is_gone(top: bytes) -> bool:
@@ -206,29 +187,16 @@ def _read_file(top: bytes, path: bytes, inside: bytes, known: Md5Row | None) -> 
         return Refused(Reason.BAD_PATH, "")
     where = os.path.join(top, path)
     try:
-        fd = os.open(where, _OPEN_FLAGS)
+        with open_inside(where, inside) as opened:
+            if not isinstance(opened, Refused):
+                return _read_open_file(*opened, path, known)
+            missing = opened.reason is Reason.MISSING_DIR
+            return Refused(Reason.MISSING_FILE, "") if missing else opened
     except OSError as error:
-        return _refuse(error, where)
-    try:
-        return _read_open_file(fd, where, path, inside, known)
-    except OSError as error:
-        return _refuse(error, where)
-    finally:
-        os.close(fd)
+        return refuse(error, where)
 
 
-def _refuse(error: OSError, path: bytes) -> Refused:
-    refused = refuse(error, path)
-    return Refused(Reason.MISSING_FILE, "") if refused.reason is Reason.MISSING_DIR else refused
-
-
-def _read_open_file(fd: int, where: bytes, path: bytes, inside: bytes, known: Md5Row | None) -> _Read | Refused:
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
-        return Refused(Reason.NOT_A_FILE, "")
-    real = real_path(fd, where)
-    if not real.startswith(inside + b"/"):
-        return Refused(Reason.OUTSIDE_LIBRARY, f"the file is really {real.decode('utf-8', 'replace')!r}")
+def _read_open_file(fd: int, status: os.stat_result, path: bytes, known: Md5Row | None) -> _Read | Refused:
     size, mtime_ns = status.st_size, status.st_mtime_ns
     if size == 0:
         return Refused(Reason.EMPTY_FILE, "")
@@ -237,7 +205,7 @@ def _read_open_file(fd: int, where: bytes, path: bytes, inside: bytes, known: Md
     if known is not None and known[:2] == (size, mtime_ns):
         md5: str | None = known[2]
     else:
-        md5 = _hash(fd, size)
+        md5 = hash_open_file(fd, size, "md5")
     if md5 is None:
         return Refused(Reason.CHANGED_WHILE_READING, "")
     # From here on the system has in memory, mostly, what it has just read for the digest.
@@ -251,29 +219,12 @@ def _read_open_file(fd: int, where: bytes, path: bytes, inside: bytes, known: Md
     return _Read(size, mtime_ns, md5, declared, sniff(head, name, declared), tags)
 
 
-def _hash(fd: int, size: int) -> str | None:
-    """MD5 of an open file; None when it has another number of bytes than `size`."""
-    # One buffer per thread: a fresh one for each file would cost its page faults again and again.
-    buffer = getattr(_buffers, "buffer", None)
-    if buffer is None:
-        buffer = _buffers.buffer = memoryview(bytearray(BLOCK))
-    digest = hashlib.md5(usedforsecurity=False)
-    done = 0
-    while done <= size:  # a file that grows as fast as it is read would never end
-        n = os.readv(fd, [buffer])
-        if n == 0:
-            break
-        digest.update(buffer[:n])
-        done += n
-    return digest.hexdigest() if done == size else None
-
-
-def _table(paths: Sequence[bytes], found: list[_Read | Refused], first_item: int) -> pa.Table:
+def _table(paths: Sequence[bytes], found: list[_Read | Refused]) -> pa.Table:
     reads = [f if isinstance(f, _Read) else None for f in found]
     refused = [f if isinstance(f, Refused) else None for f in found]
     tags = [r and r.tags for r in reads]
     columns = {
-        "item": range(first_item, first_item + len(paths)),
+        "item": range(1, 1 + len(paths)),
         "path": paths,
         "mtime_ns": [r.mtime_ns if r and abs(r.mtime_ns) < 2**63 else None for r in reads],
         "reason": [r and r.reason.value for r in refused],

@@ -10,14 +10,6 @@ import re
 
 HEAD_BYTES = 4096  # what the archive looks at
 
-# What the archive's model of a song accepts.
-ALLOWED = frozenset(
-    (
-        *("audio/mpeg", "audio/mp3", "audio/x-m4a", "audio/mp4"),
-        *("audio/ogg", "audio/flac", "audio/wav", "audio/aac"),
-    )
-)
-
 BINARY = "application/octet-stream"
 
 # The types of RFCs where the archive accepts them. Python's mimetypes knows only what the system has configured.
@@ -51,11 +43,6 @@ CONTENT_TYPES: dict[str, str] = {
 def content_type(filename: str) -> str:
     """The type that is declared for a file, by its extension; `application/octet-stream` for one not of audio."""
     return CONTENT_TYPES.get(_extension(filename), BINARY)
-
-
-def is_likely_refused(sniffed: str) -> bool:
-    """Whether the archive will answer 422 for a file that `sniff` takes for this."""
-    return sniffed not in ALLOWED
 
 
 def sniff(head: bytes, filename: str, declared: str | None) -> str:

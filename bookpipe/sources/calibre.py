@@ -5,7 +5,6 @@ the database says (another case, the only file of its kind in the folder). Calib
 are never called: even its list command writes to the library.
 """
 
-import gc
 import math
 import os
 import re
@@ -27,6 +26,7 @@ import pyarrow.compute as pc
 from bookpipe.model.rejections import Reason
 from bookpipe.model.schemas import CALIBRE_BOOKS
 from bookpipe.runtime.files import Refused, refuse
+from bookpipe.runtime.garbage import collector_paused
 from bookpipe.sources import calibre_db
 
 MAX_TITLE = 2_000  # characters; real titles are shorter, damaged ones reach megabytes
@@ -66,15 +66,6 @@ class CalibreLibrary:
         self.path = Path(os.path.abspath(path))
         self.timeout_s = timeout_s
 
-    def check(self) -> None:
-        """Raise the error that explains why the library cannot be read, if it cannot."""
-        self.uuid()
-
-    def uuid(self) -> str:
-        """The library's own key, stable when it moves."""
-        with calibre_db.reading(self.path, self.timeout_s) as db:
-            return _uuid(db)
-
     def count_books(self) -> int:
         with calibre_db.reading(self.path, self.timeout_s) as db:
             return int(db.execute("SELECT count(*) FROM books").fetchone()[0])
@@ -85,14 +76,13 @@ class CalibreLibrary:
             low, high = db.execute("SELECT (SELECT min(id) FROM books), (SELECT max(id) FROM books)").fetchone()
         return None if low is None else (int(low), int(high))
 
-    def states(self, batch_size: int, start: int = 1) -> list[BatchState]:
-        """The non-empty id ranges of `batch_size` ids, counted from `start`, in order. One scan of books."""
+    def states(self, batch_size: int) -> list[BatchState]:
+        """The non-empty id ranges of `batch_size` ids, in order. One scan of books."""
         with calibre_db.reading(self.path, self.timeout_s) as db:
             rows = db.execute(
-                f"SELECT (id - ?) / ? AS n, {_STATE} FROM books WHERE id >= ? GROUP BY n ORDER BY n",
-                (start, batch_size, start),
+                f"SELECT (id - 1) / ? AS n, {_STATE} FROM books WHERE id >= 1 GROUP BY n ORDER BY n", (batch_size,)
             ).fetchall()
-        return [_batch_state(start + n * batch_size, start + (n + 1) * batch_size - 1, *rest) for n, *rest in rows]
+        return [_batch_state(n * batch_size + 1, (n + 1) * batch_size, *rest) for n, *rest in rows]
 
     def state(self, first: int, last: int) -> BatchState:
         """The state of one range of ids, both ends included; zero books when it is empty."""
@@ -105,21 +95,16 @@ class CalibreLibrary:
 
         Books without formats end as rejected (`no_formats`) unless `without_files` is set.
         """
-        # A batch makes a few hundred thousand small objects and no cycles: collecting costs 40 %.
-        collecting = gc.isenabled()
-        gc.disable()
-        try:
+        with collector_paused():
             with calibre_db.reading(self.path, self.timeout_s) as db:
-                origin = f"calibre:{_uuid(db)}"
+                origin = _origin(db)
                 rows = _read_range(db, first, last)
             return _table(rows, origin, os.fsencode(self.path), without_files)
-        finally:
-            if collecting:
-                gc.enable()
 
     def origin(self) -> str:
         """The name of the library's rows, in every target."""
-        return f"calibre:{self.uuid()}"
+        with calibre_db.reading(self.path, self.timeout_s) as db:
+            return _origin(db)
 
     def cover_paths(self, first: int, last: int) -> dict[int, bytes]:
         """Where the covers of the books `first`..`last` (both included) are, if they have any.
@@ -133,9 +118,9 @@ class CalibreLibrary:
         return {book: folder + b"/cover.jpg" for book, folder in folders if isinstance(folder, bytes)}
 
 
-def _uuid(db: sqlite3.Connection) -> str:
+def _origin(db: sqlite3.Connection) -> str:
     row = db.execute("SELECT uuid FROM library_id").fetchone()
-    return (row and clean_text(row[0])) or "unknown"
+    return f"calibre:{(row and clean_text(row[0])) or 'unknown'}"
 
 
 _Row = tuple[Any, ...]

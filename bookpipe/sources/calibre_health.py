@@ -1,26 +1,17 @@
 """Whether a Calibre library can be read, and what of it to mend first. Nothing is written."""
 
 import os
-import re
-import stat
-import sys
 from pathlib import Path
 from typing import Any
 
 from bookpipe.model.errors import BookpipeError
-from bookpipe.model.findings import Finding, failure
-from bookpipe.runtime.files import real_path
+from bookpipe.model.findings import Finding, failure, skipped
+from bookpipe.runtime.file_systems import mount_of
+from bookpipe.runtime.files import Refused, open_inside
 from bookpipe.sources import calibre_db
 from bookpipe.sources.calibre import CalibreLibrary, find_file
 
 SAMPLE = 20  # files, spread over the ids: enough to notice a share that is not mounted or a right that is missing
-MOUNTS = Path("/proc/mounts")
-
-# File systems whose reads cross a network, as /proc/mounts names them. FUSE ones are "fuse.<program>".
-_NETWORK = {
-    *("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "ncpfs", "davfs"),
-    *("fuse.sshfs", "fuse.rclone", "fuse.s3fs", "fuse.glusterfs", "fuse.ceph", "fuse.davfs2", "fuse.gvfsd-fuse"),
-}
 
 
 def examine_library(library: CalibreLibrary) -> list[Finding]:
@@ -31,13 +22,10 @@ def examine_library(library: CalibreLibrary) -> list[Finding]:
     folder = _folder(library)
     subjects = ("Calibre: metadata.db", "Calibre: books", "Calibre: files", "Calibre: file system")
     if not folder.ok:
-        return [folder, *(Finding(s, None, "skipped: the folder comes first") for s in subjects)]
+        return [folder, *skipped(subjects, "the folder")]
     database = _database(library)
-    if not database.ok:
-        unread = [Finding(s, None, "skipped: metadata.db comes first") for s in subjects[1:3]]
-    else:
-        unread = [_books(library), _files(library)]
-    return [folder, database, *unread, _file_system(library.path)]
+    read = [_books(library), _files(library)] if database.ok else skipped(subjects[1:3], "metadata.db")
+    return [folder, database, *read, _file_system(library.path)]
 
 
 def _folder(library: CalibreLibrary) -> Finding:
@@ -141,15 +129,10 @@ def _problem(inside: bytes, item: int, path: bytes | None, reason: str | None) -
             return f"{item}: {found}"
         path = found
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)  # a pipe must not hang us
-        try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                return f"{item}: not a file"
-            if not real_path(fd, path).startswith(inside + b"/"):
-                return f"{item}: the file is a link out of the library"
-            os.read(fd, 1)
-        finally:
-            os.close(fd)
+        with open_inside(path, inside) as opened:
+            if isinstance(opened, Refused):
+                return f"{item}: {opened.detail or opened.reason}"
+            os.read(opened[0], 1)
     except OSError as error:
         return f"{item}: {error.strerror}"
     return None
@@ -157,33 +140,13 @@ def _problem(inside: bytes, item: int, path: bytes | None, reason: str | None) -
 
 def _file_system(library: Path) -> Finding:
     subject = "Calibre: file system"
-    if sys.platform != "linux":
-        return Finding(subject, None, "only looked up on Linux")
-    try:
-        kind = file_system_of(os.path.realpath(library), MOUNTS.read_text("utf-8", "surrogateescape"))
-    except OSError as error:
-        return Finding(subject, None, f"{MOUNTS} cannot be read: {error.strerror}")
-    if kind in _NETWORK:
+    mount = mount_of(library)
+    if mount is None:
+        return Finding(subject, None, "unknown: only looked up on Linux")
+    if mount.is_network:
         return Finding(
-            subject, True, f"{kind}: a network file system",
+            subject, True, f"{mount.kind}: a network file system",
             "More BOOKPIPE_HASH_THREADS (16, say) hide its latency. Locks of another machine's Calibre may not be "
             "seen: close Calibre there during a load.",
         )  # fmt: skip
-    return Finding(subject, True, kind or "unknown")
-
-
-def file_system_of(path: str, mounts: str) -> str | None:
-    """The type of the file system that holds an absolute path, from the text of /proc/mounts; None when unknown.
-
-    The longest mount point wins, and of equal ones the last, which hides those before it.
-    """
-    best, found = "", None
-    for line in mounts.splitlines():
-        fields = line.split(" ")
-        if len(fields) < 3:
-            continue
-        # Blanks, tabs, newlines and backslashes are written as octal numbers.
-        point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), fields[1])
-        if (path == point or path.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
-            best, found = point, fields[2]
-    return found
+    return Finding(subject, True, mount.kind)

@@ -16,18 +16,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from bookpipe.model.errors import BookpipeError, ConfigError, TerminalError, TransientError
+from bookpipe.runtime.file_systems import mount_of
 
 OLDEST_SQLITE = (3, 33)  # UPDATE ... FROM
 BUSY_TIMEOUT_S = 60.0  # the application's own writers come first and may be slow
-
-# File systems whose other users do not share memory with us: other machines, or the host of a virtual machine.
-NETWORK_FILE_SYSTEMS = frozenset(
-    {
-        "9p", "acfs", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "fakeowner", "gfs", "gfs2", "glusterfs",
-        "grpcfuse", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "osxfs", "prl_fs", "rclone", "smb2", "smb3", "smbfs",
-        "sshfs", "vboxsf", "virtiofs", "vmhgfs", "vmhgfs-fuse",
-    }
-)  # fmt: skip
 
 _TRANSIENT = re.compile(r"locked|busy|disk is full|disk I/O error|interrupted|out of memory", re.IGNORECASE)
 _CONFIG = re.compile(
@@ -116,10 +108,12 @@ def check_file(path: Path, setting: str, *, write: bool) -> None:
         raise ConfigError(f"{path} {what}. Check {setting}; bookpipe does not make the application's database.")
     if size == 0:
         raise ConfigError(f"{path} is empty. Start the application once, so that it makes its tables.")
-    if found := network_file_system(path):
+    mount = mount_of(path)
+    # Whatever the root is on, all programs of this system are on it together.
+    if mount is not None and mount.is_network and mount.point != "/":
         raise ConfigError(
-            f"{path} is on a network file system ({found}). SQLite's write-ahead log needs memory that all programs "
-            "share. Run bookpipe on the machine that has the disk, as the application itself must."
+            f"{path} is on a network file system ({mount.kind}). SQLite's write-ahead log needs memory that all "
+            "programs share. Run bookpipe on the machine that has the disk, as the application itself must."
         )
     if not _allowed(path, os.R_OK):
         raise ConfigError(f"{path} cannot be read by this user. Run bookpipe as the file's owner.")
@@ -149,28 +143,6 @@ def _mode(path: Path, write: bool) -> str:
     if _allowed(path, os.W_OK) and _allowed(path.parent, os.W_OK | os.X_OK):
         return "mode=rw"
     return "mode=ro&immutable=1"
-
-
-def network_file_system(path: Path, mounts: str | None = None) -> str | None:
-    """The type of the file system that `path` is on, if it is one of NETWORK_FILE_SYSTEMS.
-
-    `mounts` is the text of /proc/mounts, which is read otherwise; where there is none (macOS) nobody knows: None.
-    """
-    if mounts is None:
-        try:
-            mounts = Path("/proc/mounts").read_text(errors="surrogateescape")
-        except OSError:
-            return None
-    real = os.path.realpath(path) + "/"
-    longest, kind = "", ""
-    for line in mounts.splitlines():
-        _, where, found, *_ = line.split(" ")
-        # Blanks and the like are written in octal.
-        where = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), where).rstrip("/") + "/"
-        if real.startswith(where) and len(where) >= len(longest):  # a later mount covers an earlier one
-            longest, kind = where, found
-    # Whatever the root is on, all programs of this system are on it together.
-    return kind if kind.removeprefix("fuse.") in NETWORK_FILE_SYSTEMS and longest != "/" else None
 
 
 def in_use_elsewhere(path: Path) -> bool | None:

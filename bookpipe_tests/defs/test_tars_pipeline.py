@@ -134,7 +134,7 @@ def test_a_damaged_shard_is_loaded_as_far_as_it_can_be_and_not_tried_again(
 
 def test_status_tells_of_shards_too(
     setup: Setup, instance: dg.DagsterInstance, shards: tuple[Path, DemoShards]
-) -> None:  # fmt: skip
+) -> None:
     _, facts = shards
     instance.add_dynamic_partitions("tar_shards", list(facts.keys))
     assert run(instance, facts.keys[0]).success

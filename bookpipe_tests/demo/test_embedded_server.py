@@ -21,7 +21,6 @@ from bookpipe.demo import embedded_server
 from bookpipe.demo.embedded_server import (
     ServerInfo,
     delete_server,
-    is_running,
     restart_server,
     server_info,
     start_server,
@@ -63,13 +62,12 @@ def kill(info: ServerInfo) -> None:
 
 
 def test_a_server_starts_answers_and_stops(directory: Path) -> None:
-    assert not is_running(directory)
+    assert not server_info(directory)
     info = start_server(directory, durable=False)
-    assert is_running(directory)
     assert server_info(directory) == info
     assert ask(info.superuser_url, "SELECT current_user") == "postgres"
     assert stop_server(directory) is True
-    assert not is_running(directory)
+    assert not server_info(directory)
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(info.superuser_url)
 
@@ -113,7 +111,7 @@ def test_a_killed_server_starts_again_with_its_reported_commits(directory: Path)
     run(info.superuser_url, "CREATE TABLE kept AS SELECT 42 AS answer")
     with psycopg.connect(info.superuser_url):  # a backend that is busy with us when its server dies
         kill(info)
-        assert not is_running(directory)
+        assert not server_info(directory)
         again = start_server(directory, durable=False)
     assert ask(again.superuser_url, "SELECT answer FROM kept") == 42
 
@@ -130,7 +128,7 @@ def test_a_pid_file_that_names_a_stranger_is_stale(directory: Path) -> None:
     lines = (info.data / "postmaster.pid").read_text().splitlines()
     kill(info)
     (info.data / "postmaster.pid").write_text("\n".join([str(os.getpid()), *lines[1:]]) + "\n")
-    assert not is_running(directory)
+    assert not server_info(directory)
     assert stop_server(directory) is False
     again = start_server(directory, durable=False)
     assert ask(again.superuser_url, "SELECT 1") == 1
@@ -170,7 +168,7 @@ def test_a_port_that_somebody_took_meanwhile_is_replaced(directory: Path) -> Non
 def test_a_wrong_setting_shows_the_end_of_the_log(directory: Path) -> None:
     with pytest.raises(ConfigError, match="no_such_setting"):
         start_server(directory, options={"no_such_setting": "1"}, durable=False)
-    assert not is_running(directory)
+    assert not server_info(directory)
     start_server(directory, durable=False)
 
 

@@ -26,6 +26,13 @@ def test_rejections_are_counted_by_reason() -> None:
     assert (total.rejected, total.read) == (38, 71)
 
 
+def test_rows_are_counted_by_outcome_and_by_reason() -> None:
+    outcomes = ["inserted", "rejected", "existing", "rejected", "inserted", "rejected"]
+    reasons = [None, "bad_path", None, "no_formats", None, "bad_path"]
+    assert LoadCounts.of(outcomes, reasons) == LoadCounts(2, 1, {"bad_path": 2, "no_formats": 1})
+    assert LoadCounts.of([], []) == LoadCounts()
+
+
 @given(counts)
 def test_read_is_the_sum_of_the_outcomes(one: LoadCounts) -> None:
     assert one.read == one.inserted + one.existing + sum(one.rejections.values())

@@ -15,7 +15,7 @@ import zstandard
 from bookpipe.demo.ebook_files import BookText, make_epub
 from bookpipe.pipelines.tars import Limits, ShardResult, load_shard
 from bookpipe.resolve.books import BookOptions
-from bookpipe.runtime.state import NoState, State
+from bookpipe.runtime.state import State
 from bookpipe.sources.tar_shards import Shard, ShardKind
 from bookpipe_tests.targets.shelf import Shelf
 
@@ -85,11 +85,14 @@ def load(
 ) -> ShardResult:
     return load_shard(
         shelf.target, shard, options or BookOptions(), state or Silent(), limits=limits, workers=2, **more
-    )  # fmt: skip
+    )
 
 
-class Silent(NoState):
-    """Forgets rejections, too."""
+class Silent(State):
+    """Remembers nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("/nonexistent"), read_only=True)
 
     def replace_rejections(self, *_: Any) -> None:
         """Save nothing."""

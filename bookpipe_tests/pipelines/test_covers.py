@@ -15,7 +15,7 @@ from bookpipe.model.rejections import Reason
 from bookpipe.model.schemas import COVER_OUTCOMES
 from bookpipe.pipelines import calibre
 from bookpipe.pipelines.covers import CoversResult, find_partitions, list_ebooks, make_covers, plan_dry
-from bookpipe.runtime.state import NoState
+from bookpipe.runtime.state import State
 from bookpipe.runtime.stopping import StoppedError, stop_requested
 from bookpipe.sources.calibre import CalibreLibrary
 from bookpipe.targets.mybookshelf2.cover_images import render
@@ -328,7 +328,7 @@ def load_library(shelf: Shelf, path: Path, *books: SampleBook, seed: int = 1) ->
         for each in books:
             writer.add(each)
     library = CalibreLibrary(path)
-    shelf.load(calibre.hash_files(library, library.read(1, 1000), NoState(), "1"))
+    shelf.load(calibre.hash_files(library, library.read(1, 1000), State(path.parent / "state.sqlite"), "1"))
     return library
 
 
@@ -406,7 +406,7 @@ def test_links_of_a_container_are_followed_on_this_host(shelf: Shelf, tmp_path: 
     with CalibreWriter(path) as writer:
         writer.add(calibre_book(1, None, own=picture(1)))
     library, target = CalibreLibrary(path), shelf.using(link_prefix=f"{path}=/inside")
-    shelf.load(calibre.hash_files(library, library.read(1, 10), NoState(), "1"), target=target)
+    shelf.load(calibre.hash_files(library, library.read(1, 10), State(tmp_path / "state.sqlite"), "1"), target=target)
     ebooks = list_ebooks(target, "calibre", "books-1")
     assert make_covers(target, ebooks, pipeline="calibre_covers", partition="books-1", library=library).from_files == 1
 

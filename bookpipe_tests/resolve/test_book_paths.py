@@ -37,9 +37,7 @@ def application_cleans(path: str) -> str:
     return ascii_only
 
 
-def application_path(
-    author: str, title: str, language: str, series: str | None, index: int | None
-) -> tuple[str, str]:  # fmt: skip
+def application_path(author: str, title: str, language: str, series: str | None, index: int | None) -> tuple[str, str]:
     """(base_dir, file name without extension) as the application makes them."""
     a, t, s = author.replace("/", "-"), title.replace("/", "-"), (series or "").replace("/", "-")
     if series:

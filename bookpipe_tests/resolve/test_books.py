@@ -76,7 +76,7 @@ def test_a_new_book_becomes_an_ebook_with_a_source() -> None:
 def test_the_formats_of_a_book_share_its_ebook() -> None:
     plan = plan_of(
         hashed_row(given_format="epub"), hashed_row(given_format="pdf"), hashed_row(item=2, given_format="pdf")
-    )  # fmt: skip
+    )
     assert [e.item for e in plan.ebooks] == [1, 2]
     assert [(s.ebook, s.format) for s in plan.sources] == [(-1, 8), (-1, 1), (-2, 1)]
 

@@ -11,7 +11,7 @@ import pytest
 
 from bookpipe.model.errors import TransientError
 from bookpipe.model.rejections import Reason
-from bookpipe.runtime.files import HEAD, WHOLE_READ, Refused, digest_file, read_file, refuse
+from bookpipe.runtime.files import HEAD, WHOLE_READ, Refused, digest_file, hash_open_file, read_file, refuse
 from bookpipe.runtime.state import Digest
 from bookpipe_tests.unprivileged import nobody, open_folder
 
@@ -66,6 +66,14 @@ def test_type_detection_may_read_anywhere_in_the_file(tmp_path: Path, size: int)
     found = digest_file(path, "epub", inside=os.fsencode(tmp_path), identify=check, max_size=size)
     assert isinstance(found, Digest)
     assert found.format == "seen"
+
+
+@pytest.mark.parametrize("more", [-1, 1])
+def test_a_file_of_another_length_than_was_said_has_no_digest(tmp_path: Path, more: int) -> None:
+    (tmp_path / "book").write_bytes(bytes(100))
+    fd = os.open(tmp_path / "book", os.O_RDONLY)
+    assert hash_open_file(fd, 100 + more, "md5") is None
+    os.close(fd)
 
 
 def test_a_missing_file_and_a_missing_folder_are_told_apart_from_a_file_in_the_way(tmp_path: Path) -> None:

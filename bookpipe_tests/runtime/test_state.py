@@ -238,3 +238,13 @@ def test_closing_twice_is_harmless_and_a_closed_state_opens_again(state: State) 
     state.close()
     assert len(state.load_digests("a")) == 1
     assert os.path.exists(state.path)
+
+
+def test_a_dry_run_knows_the_digests_of_loads_and_adds_none(state: State) -> None:
+    dry = State(state.path, read_only=True)
+    dry.save_digests("a", [(b"new", Digest(1, 2, SHA1, None))])
+    assert not state.path.exists()
+    dry.close()
+    state.save_digests("a", [(b"old", Digest(3, 4, SHA1, None))])
+    dry.save_digests("a", [(b"new", Digest(1, 2, SHA1, None))])
+    assert dry.load_digests("a") == state.load_digests("a") == {b"old": Digest(3, 4, SHA1, None)}

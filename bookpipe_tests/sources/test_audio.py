@@ -5,7 +5,7 @@ import os
 import shutil
 import threading
 import tracemalloc
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,13 +18,13 @@ from bookpipe.demo.audio_collection import AudioCollection, make_audio_collectio
 from bookpipe.demo.audio_files import SampleSong, make_flac, make_mp3
 from bookpipe.model.errors import ConfigError, TransientError
 from bookpipe.model.rejections import Reason
-from bookpipe.model.songs import TAGGED_FILES
+from bookpipe.model.songs import TAGGED_FILES, is_likely_refused
 from bookpipe.runtime import stopping
+from bookpipe.runtime.audio_batches import Md5Cache, Md5Row
 from bookpipe.runtime.stopping import StoppedError
 from bookpipe.sources import audio
-from bookpipe.sources.audio import MAX_SIZE, Md5Row, read_audio_files, walk_audio
+from bookpipe.sources.audio import MAX_SIZE, read_audio_files, walk_audio
 from bookpipe.sources.audio_tags import read_tags
-from bookpipe.sources.audio_types import is_likely_refused
 from bookpipe_tests.unprivileged import nobody, open_folder
 
 SONG = make_mp3(SampleSong("Title", "Artist", "Album", "Rock", "3/12", 0.2))
@@ -53,14 +53,14 @@ def only_row(root: Path, path: bytes) -> dict[str, object]:
     return row
 
 
-class Memory:
+class Memory(Md5Cache):
     """A cache in memory, that counts what it is given."""
 
     def __init__(self, rows: dict[bytes, Md5Row] | None = None) -> None:
         self.rows = rows or {}
         self.saved: list[bytes] = []
 
-    def load(self, scope: str) -> Mapping[bytes, Md5Row]:
+    def load(self, scope: str) -> dict[bytes, Md5Row]:
         return dict(self.rows)
 
     def save(self, scope: str, rows: Iterable[tuple[bytes, Md5Row]]) -> None:
@@ -235,10 +235,10 @@ def test_a_row_says_what_the_file_is(tmp_path: Path) -> None:
 def test_rows_are_in_the_order_of_the_paths(collection: tuple[Path, AudioCollection], threads: int) -> None:
     folder, facts = collection
     paths = list(reversed(facts.paths))
-    rows = read_audio_files(folder, paths, threads=threads, first_item=41)
+    rows = read_audio_files(folder, paths, threads=threads)
     assert rows.schema == TAGGED_FILES
     assert rows.column("path").to_pylist() == paths
-    assert rows.column("item").to_pylist() == list(range(41, 41 + len(paths)))
+    assert rows.column("item").to_pylist() == list(range(1, 1 + len(paths)))
     contents = [(folder / os.fsdecode(path)).read_bytes() for path in paths]
     assert rows.column("md5").to_pylist() == [md5(data) if data else None for data in contents]
 
@@ -336,14 +336,6 @@ def test_a_file_that_changes_while_it_is_read_is_rejected(
 
     monkeypatch.setattr(audio, "read_tags", read_and_change)
     assert only_row(tmp_path, b"a.mp3")["reason"] == Reason.CHANGED_WHILE_READING.value
-
-
-@pytest.mark.parametrize("said", [len(SONG) - 1, len(SONG) + 1])
-def test_a_file_of_another_length_than_it_said_has_no_digest(tmp_path: Path, said: int) -> None:
-    put(tmp_path, b"a.mp3")
-    fd = os.open(tmp_path / "a.mp3", os.O_RDONLY)
-    assert audio._hash(fd, said) is None
-    os.close(fd)
 
 
 def test_damaged_tags_do_not_reject_a_file(tmp_path: Path) -> None:

@@ -18,13 +18,12 @@ from bookpipe.demo.audio_files import (
     make_wav,
     make_wma,
 )
+from bookpipe.model.songs import ACCEPTED_TYPES, is_likely_refused
 from bookpipe.sources.audio_types import (
-    ALLOWED,
     BINARY,
     CONTENT_TYPES,
     HEAD_BYTES,
     content_type,
-    is_likely_refused,
     sniff,
 )
 
@@ -134,5 +133,5 @@ def test_a_type_is_declared_by_the_extension_alone() -> None:
 @pytest.mark.parametrize("kind", ["mp3", "flac", "m4a", "ogg", "oga", "aac"])
 def test_what_is_declared_for_good_files_is_what_the_archive_accepts(kind: str) -> None:
     declared = content_type(f"a.{kind}")
-    assert declared in ALLOWED
+    assert declared in ACCEPTED_TYPES
     assert sniffed(MAKERS[kind](SONG), f"a.{kind}") == declared

@@ -64,10 +64,12 @@ def test_every_field_of_a_book_is_read(tmp_path: Path) -> None:
             cover=b"\xff\xd8",
         ),
     )
+    with closing(connect(tmp_path / "metadata.db")) as connection:
+        ((key,),) = connection.execute("SELECT uuid FROM library_id").fetchall()
     [row] = rows(library)
     folder = f"{tmp_path}/Karel Capek/Valka s mloky (7)"
     assert row == {
-        "origin": f"calibre:{library.uuid()}",
+        "origin": f"calibre:{key}",
         "item": 7,
         "title": "Válka s mloky",
         "authors": ["Karel Čapek", "Second, Jr."],
@@ -260,7 +262,6 @@ def test_states_are_the_batches_that_hold_books(tmp_path: Path) -> None:
         (1_000_001, 1_000_010, 1),
     ]
     assert states == [library.state(s.first, s.last) for s in states]
-    assert [(s.first, s.last, s.books) for s in library.states(10, start=11)][:2] == [(11, 20, 1), (31, 40, 2)]
 
 
 def _edit(writer: CalibreWriter) -> None:

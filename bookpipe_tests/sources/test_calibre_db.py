@@ -81,7 +81,6 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 def read_everything(library: Path) -> None:
     calibre = CalibreLibrary(library, timeout_s=0.2)
-    calibre.check()
     calibre.count_books()
     calibre.id_bounds()
     calibre.states(10)

@@ -12,7 +12,7 @@ import pytest
 from bookpipe.demo.calibre_writer import CalibreWriter, SampleBook
 from bookpipe.model.findings import Finding
 from bookpipe.sources.calibre import CalibreLibrary
-from bookpipe.sources.calibre_health import SAMPLE, examine_library, file_system_of
+from bookpipe.sources.calibre_health import SAMPLE, examine_library
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def _folder(file: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [(_link_out, "1: the file is a link out of the library"), (_pipe, "1: not a file"), (_folder, "1: not a file")],
+    [(_link_out, "1: the file is really '"), (_pipe, "1: not_a_file"), (_folder, "1: not_a_file")],
 )
 def test_what_only_looks_like_a_file_is_noticed(library: Path, change: Callable[[Path], None], words: str) -> None:
     change(next(library.rglob("Title 0*.txt")))
@@ -196,35 +196,6 @@ def test_names_that_are_not_utf8_do_not_matter(library: Path) -> None:
     assert _findings(library)["files"].ok is True
 
 
-_MOUNTS = """\
-/dev/sda1 / ext4 rw 0 0
-server:/books /srv/books nfs4 rw 0 0
-//nas/my\\040books /srv/my\\040books cifs rw 0 0
-me@host: /home/me/remote fuse.sshfs rw 0 0
-tmpfs /srv/books/cache tmpfs rw 0 0
-/dev/sdb1 /twice ext4 rw 0 0
-server:/twice /twice nfs rw 0 0
-broken line
-"""
-
-
-@pytest.mark.parametrize(
-    ("path", "kind"),
-    [
-        ("/", "ext4"),
-        ("/srv/books2", "ext4"),
-        ("/srv/books", "nfs4"),
-        ("/srv/books/a/b", "nfs4"),
-        ("/srv/books/cache/x", "tmpfs"),
-        ("/srv/my books/a", "cifs"),
-        ("/home/me/remote/library", "fuse.sshfs"),
-        ("/twice/a", "nfs"),
-    ],
-)
-def test_the_longest_and_last_mount_holds_a_path(path: str, kind: str) -> None:
-    assert file_system_of(path, _MOUNTS) == kind
-
-
 @pytest.mark.skipif(not Path("/proc/mounts").exists(), reason="Linux only")
 def test_a_network_file_system_is_told_with_advice(
     library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -232,7 +203,7 @@ def test_a_network_file_system_is_told_with_advice(
     assert _findings(library)["file system"].remedy == ""
     mounts = tmp_path / "mounts"
     mounts.write_text(f"/dev/sda1 / ext4 rw 0 0\nserver:/x {os.path.realpath(library)} nfs4 rw 0 0\n")
-    monkeypatch.setattr("bookpipe.sources.calibre_health.MOUNTS", mounts)
+    monkeypatch.setattr("bookpipe.runtime.file_systems.MOUNTS", mounts)
     told = _findings(library)["file system"]
     assert told.ok is True
     assert "nfs4" in told.detail

@@ -61,9 +61,7 @@ def another_shelf(postgres: ServerInfo, mybookshelf2_template: str, tmp_path: Pa
     with psycopg.connect(postgres.superuser_url, autocommit=True) as server:
         server.execute(sql.SQL("CREATE DATABASE {database} TEMPLATE {template} STRATEGY FILE_COPY").format(**names))
         server.execute(sql.SQL("GRANT ALL PRIVILEGES ON DATABASE {database} TO ebooks").format(**names))
-        yield Shelf(
-            postgres.url(database, "ebooks", "ebooks"), tmp_path / "another", postgres.socket_url(database)
-        )  # fmt: skip
+        yield Shelf(postgres.url(database, "ebooks", "ebooks"), tmp_path / "another", postgres.socket_url(database))
         server.execute(sql.SQL("DROP DATABASE IF EXISTS {database} WITH (FORCE)").format(**names))
 
 

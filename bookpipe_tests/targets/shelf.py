@@ -91,7 +91,7 @@ class Shelf:
         known = look_up(target, table) if known is None else known
         return bulk_insert(
             target, table, known, options or BookOptions(), pipeline="calibre", partition=partition, run_id="test"
-        )  # fmt: skip
+        )
 
     def meaning(self) -> dict[str, Any]:
         """Everything in the database without ids, times and the order of rows."""

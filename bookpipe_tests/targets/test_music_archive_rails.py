@@ -66,8 +66,11 @@ class Rails:
         songs = {song["title"]: song["id"] for song in self.songs()}
         assert len(self.songs()) == len(names)
         rows = audio_rows(self.root, names).select(["title", "md5", "size"]).to_pylist()
-        contents = [(songs[row["title"]], Content(row["md5"], row["size"])) for row in rows]
-        assert audit_songs(self.server, contents, read_last_byte=True).ok
+        assert audit_songs(self.server, [(songs[r["title"]], Content(r["md5"], r["size"])) for r in rows]).ok
+        with ArchiveClient(self.server) as client:
+            for row in rows:
+                file = lookup.get_audio_file(client, songs[row["title"]])
+                assert file is not None and lookup.has_whole_file(client, file, row["size"]) is not False
 
     def stored(self) -> list[int]:
         """The sizes of all files of the storage."""

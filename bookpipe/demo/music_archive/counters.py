@@ -64,10 +64,6 @@ class Counters:
         with self._lock:
             self._statuses[f"{endpoint} {status}"] += 1
 
-    def violation(self, text: str) -> None:
-        with self._lock:
-            self._violations.append(text)
-
     def snapshot(self) -> dict[str, Any]:
         """All of it as JSON: requests, received bytes and most at once per endpoint, statuses by "endpoint status"."""
         with self._lock:

@@ -145,7 +145,7 @@ def _metadata(answer: dict[str, str]) -> EbookMetadata:
 _PDF_DOC = {
     **dict(zip("•†‡…—–ƒ⁄‹›−‰„“”‘’‚™ﬁﬂŁŒŠŸŽıłœšž", range(0x80, 0x9F), strict=True)),
     "€": 0xA0,
-}  # fmt: skip
+}
 # The lead bytes of UTF-8 behind which NUL was 9F, as in the Russian П, ğ and ş, and not AD, as in í and 中.
 _BEFORE_9F = b"\xc4\xc5\xd0"
 

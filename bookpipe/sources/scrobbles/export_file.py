@@ -4,7 +4,6 @@ A plain file is its own only member. Members of a zip are read where they are: n
 lead nowhere.
 """
 
-import errno
 import hashlib
 import os
 import re
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from bookpipe.model.errors import ConfigError, TerminalError, TransientError
+from bookpipe.runtime.files import GONE_STORAGE, OPEN_FLAGS
 from bookpipe.sources.scrobbles.json_stream import ByteStream
 from bookpipe.sources.scrobbles.zip_stream import ZipStream
 from bookpipe.sources.zip_directory import read_entries
@@ -29,7 +29,6 @@ MAX_SMALL_ZIP = 256 << 20  # unpacked bytes that are no bomb whatever the ratio
 _SAMPLE = 64 << 10  # bytes
 _SAMPLES = 16
 _MAGIC = (b"PK\x03\x04", b"PK\x05\x06")  # the second is of an empty zip
-_GONE_STORAGE = {errno.ESTALE, errno.EIO, errno.ENOTCONN, errno.EHOSTDOWN, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE}
 # What the standard library raises for a damaged directory of a zip.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError)
 
@@ -146,7 +145,7 @@ def translating(path: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:  # ValueError: NUL in the path
         why = getattr(error, "strerror", None) or str(error)
-        if isinstance(error, OSError) and error.errno in _GONE_STORAGE:
+        if isinstance(error, OSError) and error.errno in GONE_STORAGE:
             raise TransientError(
                 f"The storage answered '{why}' for {readable(path)}: is the disk or network share still there?"
             ) from error
@@ -157,8 +156,7 @@ def translating(path: Path) -> Iterator[None]:
 def open_file(path: Path) -> Iterator[OpenFile]:
     """The file at `path`. ConfigError when it is none or cannot be read, TerminalError when it is a broken zip."""
     with translating(path):
-        # A pipe in the folder must not hang the reader.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+        fd = os.open(path, OPEN_FLAGS)
     try:
         with translating(path):
             status = os.fstat(fd)

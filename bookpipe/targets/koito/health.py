@@ -1,10 +1,10 @@
 """Whether a Koito installation can be loaded into, and what to do where it cannot. Nothing is written."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from bookpipe.model.errors import BookpipeError, UnreachableError
-from bookpipe.model.findings import Finding, failure
+from bookpipe.model.findings import Finding, failure, skipped
 from bookpipe.targets import sqlite
 from bookpipe.targets.koito import tables
 from bookpipe.targets.koito.database import Database
@@ -34,16 +34,12 @@ def examine(koito: Koito) -> list[Finding]:
             for n, (subject, check) in enumerate(checks):
                 findings.append(_asked(subject, check, database, koito))
                 if check is _version and not findings[-1].ok:
-                    return [*findings, *_skipped(after[n + 1 :], "the schema version")]
+                    return [*findings, *skipped(after[n + 1 :], "the schema version")]
             return findings
     except UnreachableError as error:
-        return [failure(place, error), *_skipped(after, "the server")]
+        return [failure(place, error), *skipped(after, "the server")]
     except BookpipeError as error:
-        return [failure(place, error), *_skipped(after, f"the {place.removeprefix('Koito: ')}")]
-
-
-def _skipped(subjects: list[str], cause: str) -> Iterator[Finding]:
-    return (Finding(subject, None, f"skipped: {cause} comes first") for subject in subjects)
+        return [failure(place, error), *skipped(after, f"the {place.removeprefix('Koito: ')}")]
 
 
 def _asked(subject: str, check: _Check, database: Database, koito: Koito) -> Finding:

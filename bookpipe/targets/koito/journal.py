@@ -79,7 +79,6 @@ class LoadEntry:
 
     id: int
     chunk: Chunk
-    counts: LoadCounts
     listens: list[tuple[int, int]] = field(repr=False)  # (track, microseconds since 1970)
 
 
@@ -160,14 +159,14 @@ class Journal:
         if not self.exists():
             return []
         rows = self._database.run(
-            "SELECT id, run_id, origin, first_row, last_row, counts, listens "
+            "SELECT id, run_id, origin, first_row, last_row, listens "
             f"FROM {self._database.own('load')} WHERE pipeline = ? AND partition = ? ORDER BY id",
             pipeline,
             partition,
         )
         return [
-            LoadEntry(load, Chunk(pipeline, partition, run, *chunk), _load_counts(counts), unpack_pairs(listens))
-            for load, run, *chunk, counts, listens in rows
+            LoadEntry(load, Chunk(pipeline, partition, run, *chunk), unpack_pairs(listens))
+            for load, run, *chunk, listens in rows
         ]
 
 
@@ -212,7 +211,3 @@ def _dump_counts(counts: LoadCounts) -> str:
         {"inserted": counts.inserted, "existing": counts.existing, "rejections": dict(counts.rejections)},
         sort_keys=True,
     )
-
-
-def _load_counts(text: str) -> LoadCounts:
-    return LoadCounts(**json.loads(text))

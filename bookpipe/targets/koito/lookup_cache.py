@@ -52,7 +52,6 @@ CREATE INDEX IF NOT EXISTS {i}track_lookup_artist ON {p}track_lookup (artist_id)
 CREATE INDEX IF NOT EXISTS {i}track_lookup_release ON {p}track_lookup (release_id);
 CREATE INDEX IF NOT EXISTS {i}track_lookup_track ON {p}track_lookup (track_id);
 """
-_LAST_TABLE = "track_lookup"
 
 WITNESSES = 3
 _NOBODY = (None,) * WITNESSES
@@ -71,19 +70,11 @@ class LookupCache:
 
     def exists(self) -> bool:
         """Whether the tables are there: the last of them is made last."""
-        return self._database.has_table(self._lookup) and self._database.has_table(self._export)
+        return self._database.has_table(self._lookup)
 
     def create(self) -> None:
         """Create the tables that are missing."""
-        if not self._database.has_table(self._export):  # an early bookpipe's had other columns: the cache starts anew
-            for table in (self._lookup, self._witness, self._chunk):
-                self._database.change(f"DROP TABLE IF EXISTS {table}")
         create_tables(self._database, _TABLES)
-
-    def forget(self) -> None:
-        """Empty the cache: from now on the rules decide alone, until it has filled again."""
-        for table in (self._lookup, self._witness, self._chunk, self._export):
-            self._database.change(f"DELETE FROM {table}")
 
     def forget_chunks(self, chunks: Iterable[tuple[str, int, int]], tracks: Sequence[int]) -> None:
         """Remove what the chunks (origin, first row, last row) have put in. `tracks`: those that, of their exports,

@@ -71,12 +71,6 @@ class Koito:
             cache = LookupCache(database, self.user_id) if self.lookup_cache else None
             yield Reader(database, self.user_id, cache if cache and cache.exists() else None)
 
-    @contextmanager
-    def writing(self) -> Iterator[Writer]:
-        """A connection and a transaction for a single chunk."""
-        with self.connect() as session, session.writing() as writer:
-            yield writer
-
 
 class Session:
     """An open connection that writes chunk after chunk."""

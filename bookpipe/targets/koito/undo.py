@@ -92,9 +92,7 @@ class _Undo:
         for table in ("load_track", "load_link", "load_release", "load_artist", "load"):
             key = "id" if table == "load" else "load_id"
             self._change(f"DELETE FROM {self._own(table)} WHERE {key} IN ({{loads}})")
-        return Undone(
-            listens, tracks, releases, artists, missing, kept_tracks, kept_releases, kept_artists
-        )  # fmt: skip
+        return Undone(listens, tracks, releases, artists, missing, kept_tracks, kept_releases, kept_artists)
 
     def _own(self, table: str) -> str:
         return self._database.own(table)

@@ -26,14 +26,6 @@ class WriteResult:
     counts: LoadCounts
     existing_rows: frozenset[int] = frozenset()
 
-    @property
-    def inserted(self) -> int:
-        return self.counts.inserted
-
-    @property
-    def existing(self) -> int:
-        return self.counts.existing
-
 
 class Reader:
     """Looks at one database inside a transaction."""
@@ -249,10 +241,5 @@ def _kept(rows: int, taken: Collection[int]) -> pa.Array:
 def _result(plan: ListenPlan, listens: pa.Table, taken: Sequence[int]) -> WriteResult:
     rows = listens["row"].to_pylist()
     existing = frozenset(rows[n] for n in taken)
-    rejections: dict[str, int] = {}
-    for reason in plan.reasons:
-        if reason is not None:
-            rejections[reason] = rejections.get(reason, 0) + 1
-    inserted = len(rows) - len(taken)
-    counts = LoadCounts(inserted, len(plan.outcomes) - sum(rejections.values()) - inserted, rejections)
-    return WriteResult(counts, existing)
+    outcomes = ["existing" if row in existing else outcome for row, outcome in enumerate(plan.outcomes)]
+    return WriteResult(LoadCounts.of(outcomes, plan.reasons), existing)

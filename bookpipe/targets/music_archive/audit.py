@@ -23,34 +23,30 @@ class Findings:
     checked: int = 0
     gone: list[str] = field(default_factory=list)  # ids of songs that the archive has not got any more
     different: list[str] = field(default_factory=list)  # "id: what is there instead", for songs with another file
-    incomplete: list[str] = field(default_factory=list)  # ids of songs whose last byte cannot be had
 
     @property
     def ok(self) -> bool:
-        return not (self.gone or self.different or self.incomplete)
+        return not (self.gone or self.different)
 
     def __add__(self, other: "Findings") -> "Findings":
         return Findings(
             self.checked + other.checked,
             self.gone + other.gone,
             self.different + other.different,
-            self.incomplete + other.incomplete,
         )
 
 
-def audit_songs(
-    server: MusicArchive, songs: Iterable[tuple[str, Content]], *, read_last_byte: bool = False
-) -> Findings:
+def audit_songs(server: MusicArchive, songs: Iterable[tuple[str, Content]]) -> Findings:
     """Compare songs of the archive (id, what was uploaded) with what the archive says of their files.
 
-    Its checksum and size are what was announced before the bytes came, and were tested then. `read_last_byte` also
-    asks for the bytes themselves. Raises TransientError when the archive stays away, ConfigError as an upload does.
+    Its checksum and size are what was announced before the bytes came, and were tested then. Raises TransientError when
+    the archive stays away, ConfigError as an upload does.
     """
     with ArchiveClient(server) as client, ThreadPoolExecutor(READERS, "audit_songs") as pool:
 
         @stamina.retry(on=TransientError, attempts=ATTEMPTS, wait_initial=server.backoff, timeout=server.outage)
         def look(song: tuple[str, Content]) -> Findings:
-            return _look(client, *song, read_last_byte=read_last_byte)
+            return _look(client, *song)
 
         found = Findings()
         for one in pool.map(look, list(songs)):
@@ -58,13 +54,11 @@ def audit_songs(
         return found
 
 
-def _look(client: ArchiveClient, song_id: str, content: Content, *, read_last_byte: bool) -> Findings:
+def _look(client: ArchiveClient, song_id: str, content: Content) -> Findings:
     file = lookup.get_audio_file(client, song_id)
     if file is None:
         return Findings(1, gone=[song_id])
     if not file.is_(content):
         there = f"{song_id}: {file.size} bytes, checksum {file.checksum}; it should be {content.size} bytes, "
         return Findings(1, different=[there + f"checksum {lookup.checksum(content)}"])
-    if read_last_byte and lookup.has_whole_file(client, file, content.size) is False:
-        return Findings(1, incomplete=[song_id])
     return Findings(1)

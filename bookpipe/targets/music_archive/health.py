@@ -6,7 +6,7 @@ Its own health page is not asked: it always says that it is ill.
 from collections.abc import Callable
 
 from bookpipe.model.errors import BookpipeError
-from bookpipe.model.findings import Finding, failure
+from bookpipe.model.findings import Finding, failure, skipped
 from bookpipe.targets.music_archive.client import ArchiveClient
 from bookpipe.targets.music_archive.server import MusicArchive
 from bookpipe.targets.music_archive.strategies import choose_strategy, may_upload
@@ -25,7 +25,7 @@ def examine(server: MusicArchive) -> list[Finding]:
     with ArchiveClient(server) as client:
         for subject, look in looks.items():
             if failed:
-                findings.append(Finding(subject, None, f"skipped: {failed!r} comes first"))
+                findings += skipped([subject], repr(failed))
                 continue
             try:
                 findings.append(look(subject, client))

@@ -23,7 +23,7 @@ _WORD_ENDS = re.compile(r"[\s%_\\\0]+")
 
 
 @dataclass(frozen=True, slots=True)
-class AudioFile:
+class RemoteFile:
     """What the archive says of a song's file. `size` is None where it was not told to look at the file."""
 
     song_id: str
@@ -40,7 +40,7 @@ def checksum(content: Content) -> str:
     return base64.b64encode(bytes.fromhex(content.md5)).decode()
 
 
-def get_audio_file(client: ArchiveClient, song_id: str) -> AudioFile | None:
+def get_audio_file(client: ArchiveClient, song_id: str) -> RemoteFile | None:
     """None for a song that is not there (any more)."""
     path = f"/audio_files/{song_id}"
     answer = client.get(path, expect=GONE)
@@ -48,7 +48,7 @@ def get_audio_file(client: ArchiveClient, song_id: str) -> AudioFile | None:
     if not answer.ok:
         return None
     size = answer.data.get("file_size")
-    return AudioFile(
+    return RemoteFile(
         song_id,
         str(answer.data.get("checksum") or ""),
         int(size) if size is not None else None,
@@ -79,7 +79,7 @@ def get_processing_error(client: ArchiveClient, song_id: str) -> str:
 class FoundSong:
     """A song with the content that was asked for. `failed`: the archive could not process it."""
 
-    file: AudioFile
+    file: RemoteFile
     failed: bool
 
     @property
@@ -127,7 +127,7 @@ def _search(client: ArchiveClient, title: str, since: datetime | None) -> Iterat
         page += 1
 
 
-def has_whole_file(client: ArchiveClient, file: AudioFile, size: int) -> bool | None:
+def has_whole_file(client: ArchiveClient, file: RemoteFile, size: int) -> bool | None:
     """Whether the archive can give the last byte of a song's file; None when it does not say where the bytes are. Its
     tables tell what was announced, not what is on its disk: after a full disk a song may be there without its bytes."""
     if not file.stream:

@@ -3,13 +3,13 @@
 import heapq
 import queue
 import random
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Protocol
 
 from bookpipe.model.errors import TransientError
 from bookpipe.model.rejections import Reason
@@ -23,12 +23,6 @@ FILES_WITHOUT_ANSWER = 3  # different ones are enough when they take so long tha
 LONGEST_BACKOFF_S = 8.0
 LONGEST_REQUEST_TO_WAIT_S = 600.0  # a server that asks for more is asked again by the next run
 POLL_S = 0.1  # how often a stop is looked for
-
-
-class Stop(Protocol):
-    """Says when to start nothing more; a threading.Event is one."""
-
-    def is_set(self) -> bool: ...
 
 
 @dataclass
@@ -52,7 +46,7 @@ class Schedule:
     window: Window
     step: Callable[[Job], Ended | Again]
     ended: Callable[[Job, Ended], None]
-    stop: Stop
+    stop: threading.Event  # set: nothing more is begun
     _ready: deque[Task] = field(default_factory=deque)
     _later: list[tuple[float, int, Task]] = field(default_factory=list)
     _running: int = 0

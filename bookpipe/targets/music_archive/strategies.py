@@ -19,14 +19,6 @@ from bookpipe.targets.music_archive.transport import Body
 
 Strategy = Literal["direct", "multipart"]
 
-# What the archive takes for audio, by the first bytes. Its list says audio/wav, and no file is ever called so.
-ACCEPTED_TYPES = frozenset(
-    (
-        *("audio/mpeg", "audio/mp3", "audio/x-m4a", "audio/mp4"),
-        *("audio/ogg", "audio/flac", "audio/wav", "audio/aac"),
-    )
-)
-
 _UPLOAD = "/songs/bulk_upload"
 _RESERVE = "/songs/direct_upload"
 _CREATE = "/songs/create_from_blob"

@@ -4,6 +4,7 @@ Once per content, whatever happens: see `cycle` for the rules and `upload_ledger
 """
 
 import os
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,25 +17,18 @@ import stamina
 from bookpipe.model.counts import LoadCounts
 from bookpipe.model.errors import TransientError
 from bookpipe.model.rejections import Reason
-from bookpipe.model.songs import SONG_OUTCOMES
+from bookpipe.model.songs import SONG_OUTCOMES, is_likely_refused
 from bookpipe.runtime.progress import NoProgress, Progress
 from bookpipe.runtime.upload_ledger import FINAL, Content, Upload, UploadLedger, UploadState
 from bookpipe.targets.music_archive.client import ArchiveClient
 from bookpipe.targets.music_archive.cycle import Cycle, Ended, Job
 from bookpipe.targets.music_archive.files import AudioFile
-from bookpipe.targets.music_archive.schedule import Schedule, Stop, Task
+from bookpipe.targets.music_archive.schedule import Schedule, Task
 from bookpipe.targets.music_archive.server import MusicArchive
-from bookpipe.targets.music_archive.strategies import ACCEPTED_TYPES, Song, choose_strategy
+from bookpipe.targets.music_archive.strategies import Song, choose_strategy
 from bookpipe.targets.music_archive.window import Window
 
 FREE = -1  # in `waits_for`: the row waits for nobody
-
-
-class NeverStop:
-    """Nobody wants the upload to stop."""
-
-    def is_set(self) -> bool:
-        return False
 
 
 @dataclass(frozen=True)
@@ -97,7 +91,7 @@ def upload_batch(
     skip_likely_refused: bool = False,
     look_up_remote: bool = False,
     progress: Progress | None = None,
-    stop: Stop | None = None,
+    stop: threading.Event | None = None,
 ) -> UploadResult:
     """Upload what the archive has not got of AUDIO_FILES rows, whose paths are below `root`.
 
@@ -122,13 +116,14 @@ def upload_batch(
                     strategy = choose_strategy(client)
             inside = os.path.realpath(os.fsencode(root))
             cycle = Cycle(client, uploader, strategy, inside, look_up_remote)  # type: ignore[arg-type]
-            schedule = Schedule(server, window, cycle.run, batch.job_ended, stop or NeverStop())
+            schedule = Schedule(server, window, cycle.run, batch.job_ended, stop or threading.Event())
             finished = schedule.run(tasks)
             ledger.keep_window(window.best)
             sent, seconds = client.transport.sent, cycle.seconds
+    outcomes = _outcomes(batch.rows)
     return UploadResult(
-        _outcomes(batch.rows),
-        _count(batch.rows),
+        outcomes,
+        LoadCounts.of(outcomes["outcome"].to_pylist(), outcomes["reason"].to_pylist()),
         not finished,
         sent,
         seconds,
@@ -176,7 +171,7 @@ def _plan(
         if first_row.setdefault(row.content, i) != i:
             continue
         file = AudioFile(os.path.join(top, row.path), row.content, values["mtime_ns"])
-        tasks[i] = Task(Job(file, _song(values, row)))
+        tasks[i] = Task(Job(file, _song(values, row.content)))
     ledger.add_aliases(aliases)
     leaders = dict(tasks)
     for i, task in tasks.items():
@@ -213,7 +208,7 @@ def _ended_before(values: dict[str, Any], row: _Row, *, skip_likely_refused: boo
     if row.content is not None and row.content.size == 0:
         return Ended("rejected", Reason.EMPTY_FILE)
     sniffed = values["sniffed_type"]
-    if skip_likely_refused and sniffed is not None and sniffed not in ACCEPTED_TYPES:
+    if skip_likely_refused and sniffed is not None and is_likely_refused(sniffed):
         return Ended("rejected", Reason.LIKELY_REFUSED, f"the archive would take it for {sniffed}")
     return None
 
@@ -224,20 +219,9 @@ def _known(upload: Upload) -> Ended:
     return Ended("rejected", Reason.REFUSED, upload.last_error)
 
 
-def _song(values: dict[str, Any], row: _Row) -> Song:
-    assert row.content is not None
-    filename = values["filename"] or os.fsdecode(os.path.basename(row.path)).encode("utf-8", "replace").decode()
-    return Song(
-        row.content,
-        filename,
-        values["content_type"] or "application/octet-stream",
-        (values["title"] or "").strip() or os.path.splitext(filename)[0],
-        values["artist"],
-        values["album"],
-        values["genre"],
-        values["track_number"],
-        values["duration"],
-    )
+def _song(values: dict[str, Any], content: Content) -> Song:
+    fields = ("filename", "content_type", "title", "artist", "album", "genre", "track_number", "duration")
+    return Song(content, *(values[name] for name in fields))
 
 
 def _as_alias(ended: Ended) -> Ended:
@@ -262,19 +246,3 @@ def _outcomes(rows: list[_Row]) -> pa.Table:
         "processing_error": [end.processing_error or None for _, end in ended],
     }
     return pa.table([pa.array(columns[field.name], field.type) for field in SONG_OUTCOMES], schema=SONG_OUTCOMES)
-
-
-def _count(rows: list[_Row]) -> LoadCounts:
-    counts = LoadCounts()
-    inserted = existing = 0
-    rejections: dict[str, int] = {}
-    for row in rows:
-        if row.ended is None:
-            continue
-        if row.ended.reason is not None:
-            rejections[row.ended.reason.value] = rejections.get(row.ended.reason.value, 0) + 1
-        elif row.ended.outcome == "inserted":
-            inserted += 1
-        else:
-            existing += 1
-    return counts + LoadCounts(inserted, existing, rejections)

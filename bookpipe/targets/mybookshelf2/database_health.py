@@ -1,13 +1,13 @@
 """Whether MyBookshelf2's database can be loaded into, and what to do where it cannot. It is only read."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from bookpipe.model.errors import BookpipeError, UnreachableError
-from bookpipe.model.findings import Finding, failure
+from bookpipe.model.findings import Finding, failure, skipped
 from bookpipe.model.secrets import Secret
 from bookpipe.targets.mybookshelf2 import tables
 from bookpipe.targets.mybookshelf2.journal import Journal
@@ -39,7 +39,7 @@ def examine_database(target: MyBookshelf2) -> tuple[list[Finding], int]:
     address, problem = _address(target.url)
     first = Finding("MyBookshelf2: address", not problem, problem or address, problem and _URL_REMEDY)
     if problem:
-        return [first, *_skipped(["MyBookshelf2: server", "MyBookshelf2: login", *after], "the address")], 0
+        return [first, *skipped(["MyBookshelf2: server", "MyBookshelf2: login", *after], "the address")], 0
     findings = [first]
     try:
         with target.connect() as connection:
@@ -48,22 +48,18 @@ def examine_database(target: MyBookshelf2) -> tuple[list[Finding], int]:
             for n, (subject, check) in enumerate(_CHECKS):
                 findings.append(_asked(subject, check, connection, target))
                 if check in _FIRST and not findings[-1].ok:
-                    return [*findings, *_skipped(after[n + 1 :], f"the {_short(subject)}")], 0
+                    return [*findings, *skipped(after[n + 1 :], f"the {_short(subject)}")], 0
             return findings, _loaded_books(connection)
     except UnreachableError as error:
         findings.append(failure("MyBookshelf2: server", error))
-        return [*findings, *_skipped(["MyBookshelf2: login", *after], "the server")], 0
+        return [*findings, *skipped(["MyBookshelf2: login", *after], "the server")], 0
     except BookpipeError as error:
         findings += [Finding("MyBookshelf2: server", True, "answers"), failure("MyBookshelf2: login", error)]
-        return [*findings, *_skipped(after, "the login")], 0
+        return [*findings, *skipped(after, "the login")], 0
 
 
 def _short(subject: str) -> str:
     return subject.removeprefix("MyBookshelf2: ")
-
-
-def _skipped(subjects: list[str], cause: str) -> Iterator[Finding]:
-    return (Finding(subject, None, f"skipped: {cause} comes first") for subject in subjects)
 
 
 def _asked(subject: str, check: _Check, connection: Connection, target: MyBookshelf2) -> Finding:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bookpipe.model.book_plans import Placement
 from bookpipe.model.errors import BookpipeError
-from bookpipe.model.findings import Finding, failure
+from bookpipe.model.findings import Finding, failure, skipped
 from bookpipe.targets.mybookshelf2.database_health import examine_database
 from bookpipe.targets.mybookshelf2.server import MyBookshelf2
 from bookpipe.targets.mybookshelf2.storage import PART
@@ -43,8 +43,7 @@ def _examine_folders(target: MyBookshelf2, library: Path | None, left: int | Non
             "MyBookshelf2: free space",
             _file_mode_subject(target),
         )
-        skipped = [Finding(subject, None, "skipped: the book folder comes first") for subject in subjects]
-        return [folder, thumbs, *skipped, links]
+        return [folder, thumbs, *skipped(subjects, "the book folder"), links]
     try:
         room = [_owner(target), *_room(target, left)]
     except OSError as error:

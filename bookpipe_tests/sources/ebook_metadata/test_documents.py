@@ -231,9 +231,7 @@ def mini_doc(title: str) -> bytes:
 
     def entry(name: str, kind: int, start: int, size: int, left: int, right: int, child: int) -> bytes:
         raw = name.encode("utf-16-le") + b"\0\0"
-        return struct.pack(
-            "<64sHBBIII16xI16xIQ", raw, len(raw), kind, 1, left, right, child, 0, start, size
-        )  # fmt: skip
+        return struct.pack("<64sHBBIII16xI16xIQ", raw, len(raw), kind, 1, left, right, child, 0, start, size)
 
     # sector 0: FAT, 1: directory, 2: mini FAT, 3...: the container
     fat = [0xFFFFFFFD, end, end, *range(4, 3 + sectors), end]

@@ -36,7 +36,7 @@ def load_export(music: Music, origin: str, rows: list[dict[str, Any]], size: int
             if say:
                 print("chunk", flush=True)
             result = music.load_chunk(session, rows[first : first + size], origin, first + 1, partition=origin)
-            inserted += result.inserted
+            inserted += result.counts.inserted
     return inserted
 
 

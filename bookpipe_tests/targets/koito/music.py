@@ -123,7 +123,7 @@ class Music:
 
     def write(self, plan: ListenPlan, **where: Any) -> WriteResult:
         plan.outcomes = plan.outcomes or ["inserted"] * plan.listens.num_rows
-        with self.koito.writing() as writer:
+        with self.koito.connect() as session, session.writing() as writer:
             return writer.write(plan, chunk(**where))
 
     def image(self, **texts: Iterable[str]) -> KoitoImage:

@@ -86,9 +86,7 @@ def test_values_are_kept_as_koito_keeps_them(music: Music) -> None:
         plan_of(
             [(0, -1, START, 250_000, "player"), (1, -1, START + 1, 0, "")],
             artists=[NewArtist(MBID.format(1), "https://example.org/a.jpg")],
-            artist_aliases=[
-                NewAlias(-1, "Björk", "Canonical", True), NewAlias(-1, 'B,"j"\nörk', "MusicBrainz", False)
-            ],
+            artist_aliases=[NewAlias(-1, "Björk", "Canonical", True), NewAlias(-1, 'B,"j"\nörk', "MusicBrainz", False)],
             releases=[NewRelease(MBID.format(2), True, "User Upload")],
             release_aliases=[NewAlias(-1, " Début ", "Canonical", True)],
             release_links=[ArtistLink(-1, -1, True)],
@@ -96,7 +94,7 @@ def test_values_are_kept_as_koito_keeps_them(music: Music) -> None:
             track_aliases=[NewAlias(-1, "\x1f\x1eodd\\", "Canonical", True)],
             track_links=[ArtistLink(-1, -1, True)],
         )
-    )  # fmt: skip
+    )
     assert result.counts == LoadCounts(inserted=2)
     rows = music.sql("SELECT CAST(musicbrainz_id AS text), image IS NULL, image_source FROM artists")
     assert rows == [(MBID.format(1), False, "https://example.org/a.jpg")]
@@ -146,8 +144,9 @@ def test_an_mbid_can_go_from_one_artist_to_another(music: Music) -> None:
 
 def test_a_listen_that_is_there_is_existing_and_keeps_its_client(music: Music) -> None:
     music.load([listen("A", "s", at=START)])
-    result = music.write(plan_of([(3, 1, START, 0, "other"), (5, 1, START + 9, 0, "other")], outcomes=["inserted"] * 7))
-    assert (result.inserted, result.existing, result.existing_rows) == (1, 6, frozenset({3}))
+    outcomes = ["existing", "existing", "existing", "inserted", "existing", "inserted", "existing"]
+    result = music.write(plan_of([(3, 1, START, 0, "other"), (5, 1, START + 9, 0, "other")], outcomes=outcomes))
+    assert (result.counts.inserted, result.counts.existing, result.existing_rows) == (1, 6, frozenset({3}))
     assert [client for (client,) in music.sql("SELECT client FROM listens ORDER BY listened_at")] == ["maloja", "other"]
 
 
@@ -161,13 +160,13 @@ def test_what_is_taken_can_be_known_beforehand(music: Music) -> None:
 def test_sqlite_drops_fractions_of_seconds(sqlite_music: Music) -> None:
     rows = [(0, -1, START, 100, "first"), (1, -1, START, 200, "second"), (2, -1, START + 1, 0, "")]
     result = sqlite_music.write(plan_of(rows, **new_track()))
-    assert (result.inserted, result.existing_rows) == (2, frozenset({1}))
+    assert (result.counts.inserted, result.existing_rows) == (2, frozenset({1}))
     assert sqlite_music.sql("SELECT listened_at, client FROM listens ORDER BY 1") == [(START, "first"), (START + 1, "")]
 
 
 def test_postgres_keeps_fractions_of_seconds(postgres_music: Music) -> None:
     rows = [(0, -1, START, 100, ""), (1, -1, START, 999_999, "")]
-    assert postgres_music.write(plan_of(rows, **new_track())).inserted == 2
+    assert postgres_music.write(plan_of(rows, **new_track())).counts.inserted == 2
     assert postgres_music.sql("SELECT listened_at FROM listens ORDER BY 1") == [
         (moment(START, 100),), (moment(START, 999_999),),
     ]  # fmt: skip
@@ -176,11 +175,11 @@ def test_postgres_keeps_fractions_of_seconds(postgres_music: Music) -> None:
 def test_a_listen_that_koito_adds_in_the_meantime_is_existing(postgres_music: Music) -> None:
     """PostgreSQL's Koito goes on adding listens to tracks that are there."""
     postgres_music.load([listen("A", "s", at=START)])
-    with postgres_music.koito.writing() as writer:
+    with postgres_music.koito.connect() as session, session.writing() as writer:
         postgres_music.user.scrobble(1, START + 5)
         rows = [(0, 1, START + 5, 0, "ours"), (1, 1, START + 6, 0, "ours")]
         result = writer.write(plan_of(rows, outcomes=["inserted"] * 2), chunk(first=2, last=3))
-    assert (result.inserted, result.existing_rows) == (1, frozenset({0}))
+    assert (result.counts.inserted, result.existing_rows) == (1, frozenset({0}))
     assert postgres_music.sql("SELECT client FROM listens ORDER BY listened_at") == [
         ("maloja",),
         ("player",),

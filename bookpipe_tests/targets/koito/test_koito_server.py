@@ -16,9 +16,10 @@ from bookpipe.demo.embedded_server import ServerInfo
 from bookpipe.demo.koito_database import create_koito_sqlite
 from bookpipe.model.errors import BookpipeError, ConfigError, TerminalError, TransientError, UnreachableError
 from bookpipe.model.secrets import Secret
+from bookpipe.runtime import file_systems
 from bookpipe.targets import sqlite
 from bookpipe.targets.koito.server import Koito, open_koito
-from bookpipe.targets.sqlite import in_use_elsewhere, network_file_system
+from bookpipe.targets.sqlite import in_use_elsewhere
 from bookpipe_tests.targets.koito.music import START, Music, listen
 from bookpipe_tests.unprivileged import nobody, open_folder
 
@@ -96,42 +97,24 @@ def test_somebody_elses_database_is_refused(tmp_path: Path) -> None:
     assert "goose_db_version" in refusal(at(tmp_path / "koito.db"))
 
 
-def test_a_file_on_a_network_file_system_is_refused(sqlite_music: Music, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a network the answer is given for it; how it is found out is tested below."""
-    monkeypatch.setattr(sqlite, "network_file_system", lambda path: "nfs4")
+@pytest.fixture
+def mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(file_systems, "MOUNTS", tmp_path / "mounts")
+    return tmp_path / "mounts"
+
+
+def test_a_file_on_a_network_file_system_is_refused(sqlite_music: Music, mounts: Path) -> None:
+    assert sqlite_music.koito.path is not None
+    mounts.write_text(
+        f"/dev/sda1 / ext4 rw 0 0\nserver:/x {os.path.realpath(sqlite_music.koito.path.parent)} nfs4 rw 0 0\n"
+    )
     assert "network file system (nfs4)" in refusal(sqlite_music.koito)
 
 
-MOUNTS = """\
-/dev/sda1 / ext4 rw 0 0
-server:/export /mnt/media nfs4 rw 0 0
-/dev/sdb1 /mnt/media/local ext4 rw 0 0
-user@host: /home/me/ssh\\040folder fuse.sshfs rw 0 0
-host /mnt/c 9p rw 0 0
-shared /srv/shared virtiofs rw 0 0
-server /mnt/again ext4 rw 0 0
-//server/share /mnt/again cifs rw 0 0
-pool /mnt/media2 zfs rw 0 0
-grpcfuse /grpc fuse.grpcfuse rw 0 0
-portal /run/user/1000/doc fuse.portal rw 0 0
-"""
-
-
-@pytest.mark.parametrize(
-    ("path", "found"),
-    [
-        ("/srv/koito.db", None), ("/mnt/media/koito.db", "nfs4"), ("/mnt/media/local/koito.db", None),
-        ("/mnt/media2/koito.db", None), ("/home/me/ssh folder/koito.db", "fuse.sshfs"), ("/mnt/c/koito.db", "9p"),
-        ("/srv/shared/koito.db", "virtiofs"), ("/mnt/again/koito.db", "cifs"), ("/grpc/x/y", "fuse.grpcfuse"),
-        ("/run/user/1000/doc/koito.db", None),
-    ],
-)  # fmt: skip
-def test_network_file_systems_are_told_by_the_mounts(path: str, found: str | None) -> None:
-    assert network_file_system(Path(path), MOUNTS) == found
-
-
-def test_a_system_that_runs_on_a_network_file_system_as_a_whole_is_local() -> None:
-    assert network_file_system(Path("/srv/koito.db"), "none / 9p rw 0 0\n") is None
+def test_a_system_that_runs_on_a_network_file_system_as_a_whole_is_local(sqlite_music: Music, mounts: Path) -> None:
+    mounts.write_text("none / 9p rw 0 0\n")
+    with sqlite_music.koito.reading():
+        pass
 
 
 # Rights
@@ -228,7 +211,7 @@ def test_a_missing_user_is_refused_with_those_that_are_there(music: Music) -> No
 def test_indexes_are_not_required(sqlite_music: Music) -> None:
     for (name,) in sqlite_music.sql("SELECT name FROM sqlite_master WHERE type = 'index' AND name LIKE 'idx%'"):
         sqlite_music.sql(f"DROP INDEX {name}")
-    assert sqlite_music.load([listen("A", "s")]).inserted == 1
+    assert sqlite_music.load([listen("A", "s")]).counts.inserted == 1
 
 
 def test_a_server_that_does_not_answer_is_unreachable() -> None:
@@ -275,7 +258,7 @@ def test_a_link_to_the_file_is_followed(sqlite_music: Music, tmp_path: Path) -> 
     link.symlink_to(sqlite_music.path)
     sqlite_music.sql("SELECT 1 FROM users")  # the log is there now
     linked = Music(f"sqlite:///{link}")
-    assert linked.load([listen("A", "s")]).inserted == 1
+    assert linked.load([listen("A", "s")]).counts.inserted == 1
     assert linked.look_up([listen("A", "s")]).loaded == {0}
     assert sqlite_music.titles() == ["s"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["koito", "link.db"]

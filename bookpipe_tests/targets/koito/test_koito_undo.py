@@ -32,7 +32,7 @@ def test_an_undone_partition_was_never_there(used_music: Music) -> None:
     before = used_music.everything()
     result = used_music.load(mixed(0, 100))
     done = used_music.undo()
-    assert done.listens == result.inserted == 100
+    assert done.listens == result.counts.inserted == 100
     assert done.tracks > 0 and done.releases > 0 and done.artists > 0
     assert (done.missing_listens, done.kept_tracks, done.kept_releases, done.kept_artists) == (0, 0, 0, 0)
     assert used_music.everything() == before
@@ -74,7 +74,7 @@ def test_undoing_one_of_two_partitions_leaves_the_others_listens(used_music: Mus
     used_music.undo("one")
     listens = used_music.one("SELECT count(*) FROM listens")
     assert listens == 2 + 40
-    assert used_music.load(mixed(40, 40), "e2", partition="two").inserted == 0
+    assert used_music.load(mixed(40, 40), "e2", partition="two").counts.inserted == 0
 
 
 def test_undoing_one_of_two_partitions_of_an_export_leaves_what_is_known_of_the_other(used_music: Music) -> None:
