@@ -158,6 +158,18 @@ def test_a_folder_renamed_meanwhile_gets_nothing(shelf: Shelf, tmp_path: Path) -
     assert_whole(shelf, 3)
 
 
+def test_two_books_that_are_edited_in_the_other_order_are_no_deadlock(shelf: Shelf, tmp_path: Path) -> None:
+    """As when the application merges two: neither it nor the covers are ended by the server."""
+    load_books(shelf, tmp_path, 4)
+    first, last = shelf.sql("SELECT min(id), max(id) FROM ebook")[0]
+    edit = "UPDATE ebook SET description = 'edited' WHERE id = {}"
+    with shelf.transaction(edit.format(last)) as theirs, theirs.before(make, shelf) as making:
+        theirs.connection.execute(edit.format(first).encode())
+    assert making.result().counts.inserted == 4
+    assert shelf.one("SELECT count(*) FROM ebook WHERE description = 'edited'") == 2
+    assert_whole(shelf, 4)
+
+
 def taking(name: Callable[[Sequence[Placement]], str]) -> Callable[[BookFolder, Sequence[Placement]], None]:
     """A `place` before which the application takes one of the names."""
     place = BookFolder.place

@@ -14,6 +14,7 @@ from hashlib import sha1
 from typing import NamedTuple
 
 import pyarrow as pa
+from psycopg import errors
 
 from bookpipe.model.book_plans import Content, Placement
 from bookpipe.model.errors import BookpipeError
@@ -22,7 +23,7 @@ from bookpipe.model.schemas import LOADED_EBOOKS
 from bookpipe.targets.mybookshelf2.cover_images import CoverImages
 from bookpipe.targets.mybookshelf2.files import NameTakenError, sha1_of
 from bookpipe.targets.mybookshelf2.journal import Journal
-from bookpipe.targets.mybookshelf2.load import LOCK_TIMEOUT, Writer
+from bookpipe.targets.mybookshelf2.load import LOCK_ATTEMPTS, LOCK_TIMEOUT, SHORT_WAIT, Writer
 from bookpipe.targets.mybookshelf2.server import Session
 from bookpipe.targets.mybookshelf2.storage import CONTENT, THUMBS, BookFolder
 from bookpipe.targets.postgres import Connection, as_array, joined, translating
@@ -222,14 +223,7 @@ def _write(writer: Writer, covers: Sequence[NewCover], pipeline: str, partition:
     announced = journal.plan_placement(pipeline, partition, CONTENT, files)
     try:
         with translating("writing covers"), connection.transaction():
-            connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'".encode())
-            # In the order of their ids, so that two who lock many rows do not wait for each other.
-            locked = connection.execute(
-                f"SELECT id, base_dir, cover IS NOT NULL FROM ebook WHERE id = ANY({as_array('bigint')}) "
-                "ORDER BY id FOR NO KEY UPDATE".encode(),
-                (joined(wanted),),
-            ).fetchall()
-            now = {ebook: (base_dir, has_cover) for ebook, base_dir, has_cover in locked}
+            now = _lock_rows(connection, list(wanted))
             ours = [cover for cover in covers if now.get(cover.ebook) == (cover.base_dir, False)]
             folder.place([placement for cover in ours for placement in wanted[cover.ebook]])
             # As the application's engine does it: neither version_id nor modified change.
@@ -249,6 +243,30 @@ def _write(writer: Writer, covers: Sequence[NewCover], pipeline: str, partition:
         if cover.ebook in wanted:
             ended[cover.ebook] = _ending(cover, now.get(cover.ebook))
     return ended
+
+
+def _lock_rows(connection: Connection, ebooks: Sequence[int]) -> dict[int, tuple[str, bool]]:
+    """Ebook id -> its folder and whether it has a cover, of those that are there; nobody changes them until the
+    transaction ends.
+
+    The application locks rows in an order of its own: rather than wait for one while it may wait for another, we let
+    go of all and try again, before PostgreSQL sees a deadlock and ends one of the two.
+    """
+    connection.execute(f"SET LOCAL lock_timeout = '{SHORT_WAIT}'".encode())
+    for attempt in range(LOCK_ATTEMPTS):
+        try:
+            with connection.transaction():
+                rows = connection.execute(
+                    f"SELECT id, base_dir, cover IS NOT NULL FROM ebook WHERE id = ANY({as_array('bigint')}) "
+                    "ORDER BY id FOR NO KEY UPDATE".encode(),
+                    (joined(ebooks),),
+                ).fetchall()
+            break
+        except errors.LockNotAvailable:
+            if attempt == LOCK_ATTEMPTS - 1:
+                raise
+    connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'".encode())
+    return {ebook: (base_dir, has_cover) for ebook, base_dir, has_cover in rows}
 
 
 def _ending(cover: NewCover, now: tuple[str, bool] | None) -> Ending:
