@@ -13,6 +13,8 @@ import pytest
 
 from bookpipe.model.book_plans import Placement
 from bookpipe.model.errors import TransientError
+from bookpipe.targets.mybookshelf2.cover_images import CoverImages
+from bookpipe.targets.mybookshelf2.covers import GONE, HAS_ONE, MADE, NewCover, place_covers
 from bookpipe.targets.mybookshelf2.storage import BookFolder
 from bookpipe_tests.pipelines.covering import (
     SHARD,
@@ -130,6 +132,21 @@ def test_the_applications_cover_of_a_moment_ago_wins(shelf: Shelf, tmp_path: Pat
     shelf.sql("DELETE FROM source WHERE ebook_id IN (SELECT id FROM ebook WHERE cover = 'theirs.jpg')")
     shelf.sql("DELETE FROM ebook WHERE cover = 'theirs.jpg'")
     assert_whole(shelf, 3)
+
+
+def test_a_cover_that_came_while_ours_was_rendered_is_an_existing_one(shelf: Shelf, tmp_path: Path) -> None:
+    load_books(shelf, tmp_path, 3)
+    rows = shelf.sql("SELECT id, base_dir FROM ebook ORDER BY id")
+    new = [NewCover(ebook, base_dir, CoverImages(b"ours", b"our thumbnail")) for ebook, base_dir in rows]
+    (shelf.books / rows[0][1] / "cover.jpg").write_bytes(b"theirs")
+    thumbnail(shelf, rows[0][0]).write_bytes(b"theirs")
+    shelf.sql("UPDATE ebook SET cover = base_dir || '/cover.jpg' WHERE id = %s", rows[0][0])
+    shelf.sql("DELETE FROM source WHERE ebook_id = %s", rows[1][0])
+    shelf.sql("DELETE FROM ebook WHERE id = %s", rows[1][0])
+    with shelf.target.session() as session:
+        ended = place_covers(session, new, pipeline="tars_covers", partition=SHARD)
+    assert ended == {rows[0][0]: HAS_ONE, rows[1][0]: GONE, rows[2][0]: MADE}
+    assert_whole(shelf, 2)
 
 
 def test_an_ebook_deleted_meanwhile_leaves_nothing(shelf: Shelf, tmp_path: Path) -> None:

@@ -216,7 +216,17 @@ def _is_same(folder: BookFolder, placement: Placement) -> bool:
 
 def _write(writer: Writer, covers: Sequence[NewCover], pipeline: str, partition: str) -> dict[int, Ending]:
     connection, journal, folder = writer.connection, writer.journal, writer.folder
-    wanted, ended = check_names(folder, covers)
+    with translating("looking up ebooks"):
+        before = _read_rows(connection, [cover.ebook for cover in covers])
+    # Who has a cover by now has its file, too, which is in nobody's way.
+    missing = [cover for cover in covers if before.get(cover.ebook) == (cover.base_dir, False)]
+    ended = {
+        cover.ebook: _ending(cover, before.get(cover.ebook))
+        for cover in covers
+        if before.get(cover.ebook) != (cover.base_dir, False)
+    }
+    wanted, refused = check_names(folder, missing)
+    ended |= refused
     if not wanted:
         return ended
     files = [folder.describe(placement) for placements in wanted.values() for placement in placements]
@@ -224,7 +234,7 @@ def _write(writer: Writer, covers: Sequence[NewCover], pipeline: str, partition:
     try:
         with translating("writing covers"), connection.transaction():
             now = _lock_rows(connection, list(wanted))
-            ours = [cover for cover in covers if now.get(cover.ebook) == (cover.base_dir, False)]
+            ours = [cover for cover in missing if now.get(cover.ebook) == (cover.base_dir, False)]
             folder.place([placement for cover in ours for placement in wanted[cover.ebook]])
             # As the application's engine does it: neither version_id nor modified change.
             connection.execute(
@@ -256,16 +266,20 @@ def _lock_rows(connection: Connection, ebooks: Sequence[int]) -> dict[int, tuple
     for attempt in range(LOCK_ATTEMPTS):
         try:
             with connection.transaction():
-                rows = connection.execute(
-                    f"SELECT id, base_dir, cover IS NOT NULL FROM ebook WHERE id = ANY({as_array('bigint')}) "
-                    "ORDER BY id FOR NO KEY UPDATE".encode(),
-                    (joined(ebooks),),
-                ).fetchall()
+                found = _read_rows(connection, ebooks, "ORDER BY id FOR NO KEY UPDATE")
             break
         except errors.LockNotAvailable:
             if attempt == LOCK_ATTEMPTS - 1:
                 raise
     connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'".encode())
+    return found
+
+
+def _read_rows(connection: Connection, ebooks: Sequence[int], ending: str = "") -> dict[int, tuple[str, bool]]:
+    rows = connection.execute(
+        f"SELECT id, base_dir, cover IS NOT NULL FROM ebook WHERE id = ANY({as_array('bigint')}) {ending}".encode(),
+        (joined(ebooks),),
+    )
     return {ebook: (base_dir, has_cover) for ebook, base_dir, has_cover in rows}
 
 
