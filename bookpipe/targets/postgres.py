@@ -1,9 +1,10 @@
 """PostgreSQL for targets: connections, COPY from Arrow, and psycopg's errors as bookpipe's."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from itertools import count
+from typing import Any, TypeVar
 
 import psycopg
 import pyarrow as pa
@@ -14,6 +15,7 @@ from bookpipe.model.errors import BookpipeError, ConfigError, TerminalError, Tra
 from bookpipe.model.secrets import Secret, redact
 
 Connection = psycopg.Connection[tuple[Any, ...]]
+T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 10
 
@@ -129,25 +131,32 @@ def _password(url: str, setting: str) -> str:
 
 SHORT_WAIT = "500ms"  # shorter than the second after which PostgreSQL looks for deadlocks and ends one of the waiting
 LOCK_TIMEOUT = "60s"
-LOCK_ATTEMPTS = 120  # short waits for the table locks
+LOCK_ATTEMPTS = 120  # short waits
 
 
 def lock_tables(connection: Connection, names: Collection[str]) -> None:
-    """Keep everybody else from writing into these tables until the transaction ends; reading goes on.
+    """Keep everybody else from writing into these tables until the transaction ends; reading goes on."""
+    statement = f"LOCK TABLE {', '.join(names)} IN SHARE ROW EXCLUSIVE MODE".encode()
+    lock_patiently(connection, lambda: connection.execute(statement))
+
+
+def lock_patiently(connection: Connection, lock: Callable[[], T]) -> T:
+    """What `lock` returns, which takes locks until the transaction ends.
 
     The application takes its locks in orders of its own, so that it may come to wait for one of ours while
     we wait for one of its. Then we let go and try again, before PostgreSQL ends one of the two.
     """
     connection.execute(f"SET LOCAL lock_timeout = '{SHORT_WAIT}'".encode())
-    for attempt in range(LOCK_ATTEMPTS):
+    for attempt in count(1):
         try:
             with connection.transaction():
-                connection.execute(f"LOCK TABLE {', '.join(names)} IN SHARE ROW EXCLUSIVE MODE".encode())
+                locked = lock()
             break
         except errors.LockNotAvailable:
-            if attempt == LOCK_ATTEMPTS - 1:
+            if attempt == LOCK_ATTEMPTS:
                 raise
     connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'".encode())
+    return locked
 
 
 def copy_table(connection: Connection, table: str, rows: pa.Table) -> None:

@@ -13,6 +13,8 @@ import pytest
 
 from bookpipe.model.book_plans import Placement
 from bookpipe.model.errors import TransientError
+from bookpipe.targets.mybookshelf2.cover_images import CoverImages
+from bookpipe.targets.mybookshelf2.covers import GONE, HAS_ONE, MADE, NewCover, place_covers
 from bookpipe.targets.mybookshelf2.storage import BookFolder
 from bookpipe_tests.pipelines.covering import (
     SHARD,
@@ -132,6 +134,21 @@ def test_the_applications_cover_of_a_moment_ago_wins(shelf: Shelf, tmp_path: Pat
     assert_whole(shelf, 3)
 
 
+def test_a_cover_that_came_while_ours_was_rendered_is_an_existing_one(shelf: Shelf, tmp_path: Path) -> None:
+    load_books(shelf, tmp_path, 3)
+    rows = shelf.sql("SELECT id, base_dir FROM ebook ORDER BY id")
+    new = [NewCover(ebook, base_dir, CoverImages(b"ours", b"our thumbnail")) for ebook, base_dir in rows]
+    (shelf.books / rows[0][1] / "cover.jpg").write_bytes(b"theirs")
+    thumbnail(shelf, rows[0][0]).write_bytes(b"theirs")
+    shelf.sql("UPDATE ebook SET cover = base_dir || '/cover.jpg' WHERE id = %s", rows[0][0])
+    shelf.sql("DELETE FROM source WHERE ebook_id = %s", rows[1][0])
+    shelf.sql("DELETE FROM ebook WHERE id = %s", rows[1][0])
+    with shelf.target.session() as session:
+        ended = place_covers(session, new, pipeline="tars_covers", partition=SHARD)
+    assert ended == {rows[0][0]: HAS_ONE, rows[1][0]: GONE, rows[2][0]: MADE}
+    assert_whole(shelf, 2)
+
+
 def test_an_ebook_deleted_meanwhile_leaves_nothing(shelf: Shelf, tmp_path: Path) -> None:
     load_books(shelf, tmp_path, 4)
     with (
@@ -156,6 +173,18 @@ def test_a_folder_renamed_meanwhile_gets_nothing(shelf: Shelf, tmp_path: Path) -
     assert_whole(shelf, 2)
     assert make(shelf).counts.inserted == 1
     assert_whole(shelf, 3)
+
+
+def test_two_books_that_are_edited_in_the_other_order_are_no_deadlock(shelf: Shelf, tmp_path: Path) -> None:
+    """As when the application merges two: neither it nor the covers are ended by the server."""
+    load_books(shelf, tmp_path, 4)
+    first, last = shelf.sql("SELECT min(id), max(id) FROM ebook")[0]
+    edit = "UPDATE ebook SET description = 'edited' WHERE id = {}"
+    with shelf.transaction(edit.format(last)) as theirs, theirs.before(make, shelf) as making:
+        theirs.connection.execute(edit.format(first).encode())
+    assert making.result().counts.inserted == 4
+    assert shelf.one("SELECT count(*) FROM ebook WHERE description = 'edited'") == 2
+    assert_whole(shelf, 4)
 
 
 def taking(name: Callable[[Sequence[Placement]], str]) -> Callable[[BookFolder, Sequence[Placement]], None]:

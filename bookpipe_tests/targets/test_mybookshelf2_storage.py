@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from bookpipe.model.book_plans import Placement
 from bookpipe.model.errors import ConfigError, TransientError
-from bookpipe.targets.mybookshelf2.files import NameTakenError
+from bookpipe.targets.mybookshelf2.files import NameTakenError, parse_link_prefix
 from bookpipe.targets.mybookshelf2.load import Writer
-from bookpipe.targets.mybookshelf2.storage import MODES, PART, BookFolder, parse_link_prefix
+from bookpipe.targets.mybookshelf2.storage import MODES, PART, BookFolder
 from bookpipe_tests.factories import hashed_table
 from bookpipe_tests.targets.book_rows import book_rows, many_books
 from bookpipe_tests.targets.shelf import Shelf, files_under, names_under, outcomes, placement

@@ -25,7 +25,7 @@ from bookpipe.targets.mybookshelf2.journal import Journal
 from bookpipe.targets.mybookshelf2.load import Writer
 from bookpipe.targets.mybookshelf2.server import Session
 from bookpipe.targets.mybookshelf2.storage import CONTENT, THUMBS, BookFolder
-from bookpipe.targets.postgres import LOCK_TIMEOUT, Connection, as_array, joined, translating
+from bookpipe.targets.postgres import Connection, as_array, joined, lock_patiently, translating
 
 COVER_NAME = "cover.jpg"
 MAX_COVER_PATH = 512  # characters of ebook.cover
@@ -215,22 +215,25 @@ def _is_same(folder: BookFolder, placement: Placement) -> bool:
 
 def _write(writer: Writer, covers: Sequence[NewCover], pipeline: str, partition: str) -> dict[int, Ending]:
     connection, journal, folder = writer.connection, writer.journal, writer.folder
-    wanted, ended = check_names(folder, covers)
+    with translating("looking up ebooks"):
+        before = _read_rows(connection, [cover.ebook for cover in covers])
+    # Who has a cover by now has its file, too, which is in nobody's way.
+    missing = [cover for cover in covers if before.get(cover.ebook) == (cover.base_dir, False)]
+    ended = {
+        cover.ebook: _ending(cover, before.get(cover.ebook))
+        for cover in covers
+        if before.get(cover.ebook) != (cover.base_dir, False)
+    }
+    wanted, refused = check_names(folder, missing)
+    ended |= refused
     if not wanted:
         return ended
     files = [folder.describe(placement) for placements in wanted.values() for placement in placements]
     announced = journal.plan_placement(pipeline, partition, CONTENT, files)
     try:
         with translating("writing covers"), connection.transaction():
-            connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'".encode())
-            # In the order of their ids, so that two who lock many rows do not wait for each other.
-            locked = connection.execute(
-                f"SELECT id, base_dir, cover IS NOT NULL FROM ebook WHERE id = ANY({as_array('bigint')}) "
-                "ORDER BY id FOR NO KEY UPDATE".encode(),
-                (joined(wanted),),
-            ).fetchall()
-            now = {ebook: (base_dir, has_cover) for ebook, base_dir, has_cover in locked}
-            ours = [cover for cover in covers if now.get(cover.ebook) == (cover.base_dir, False)]
+            now = _lock_rows(connection, list(wanted))
+            ours = [cover for cover in missing if now.get(cover.ebook) == (cover.base_dir, False)]
             folder.place([placement for cover in ours for placement in wanted[cover.ebook]])
             # As the application's engine does it: neither version_id nor modified change.
             connection.execute(
@@ -249,6 +252,20 @@ def _write(writer: Writer, covers: Sequence[NewCover], pipeline: str, partition:
         if cover.ebook in wanted:
             ended[cover.ebook] = _ending(cover, now.get(cover.ebook))
     return ended
+
+
+def _lock_rows(connection: Connection, ebooks: Sequence[int]) -> dict[int, tuple[str, bool]]:
+    """Ebook id -> its folder and whether it has a cover, of those that are there; nobody changes them until the
+    transaction ends."""
+    return lock_patiently(connection, lambda: _read_rows(connection, ebooks, "ORDER BY id FOR NO KEY UPDATE"))
+
+
+def _read_rows(connection: Connection, ebooks: Sequence[int], ending: str = "") -> dict[int, tuple[str, bool]]:
+    rows = connection.execute(
+        f"SELECT id, base_dir, cover IS NOT NULL FROM ebook WHERE id = ANY({as_array('bigint')}) {ending}".encode(),
+        (joined(ebooks),),
+    )
+    return {ebook: (base_dir, has_cover) for ebook, base_dir, has_cover in rows}
 
 
 def _ending(cover: NewCover, now: tuple[str, bool] | None) -> Ending:

@@ -1,4 +1,4 @@
-"""Single files of the book folder: written, compared, synced; and what their errors mean."""
+"""Single files of the book folder: written, compared, synced; what their errors mean, and how links are told."""
 
 import ctypes
 import errno
@@ -29,6 +29,18 @@ def translate(error: OSError, what: str) -> BookpipeError:
     if error.errno == errno.ENOSPC:
         return TransientError(f"{what} cannot be written: the disk is full (space or inodes). Free some and try again.")
     return TransientError(f"{what} cannot be written: {error.strerror}.")
+
+
+def parse_link_prefix(text: str) -> tuple[str, str] | None:
+    """'host path=path in the container' as a pair; None when empty."""
+    if not text:
+        return None
+    host, _, inside = text.partition("=")
+    if not host.startswith("/") or not inside.startswith("/"):
+        raise ConfigError(
+            f"BOOKPIPE_LINK_PREFIX is {text!r}; it must be two absolute paths, <host path>=<path in the container>."
+        )
+    return host.rstrip("/"), inside.rstrip("/")
 
 
 def write_new(content: Content, path: str, owner: tuple[int, int] | None = None) -> None:

@@ -11,9 +11,10 @@ from psycopg import errors
 from bookpipe.model.secrets import Secret
 from bookpipe.targets import postgres
 from bookpipe.targets.mybookshelf2 import tables
+from bookpipe.targets.mybookshelf2.files import parse_link_prefix
 from bookpipe.targets.mybookshelf2.journal import Journal
 from bookpipe.targets.mybookshelf2.load import LOADER_LOCK, Writer
-from bookpipe.targets.mybookshelf2.storage import BookFolder, parse_link_prefix
+from bookpipe.targets.mybookshelf2.storage import BookFolder
 from bookpipe.targets.mybookshelf2.tables import Rights
 from bookpipe.targets.postgres import Connection, translating
 

@@ -36,18 +36,6 @@ PART = ".bookpipe-part"  # suffix of a copy that is not complete yet
 THUMBS = "../thumbs"  # the folder of thumbnails as a location: it is beside the book folder
 
 
-def parse_link_prefix(text: str) -> tuple[str, str] | None:
-    """'host path=path in the container' as a pair; None when empty."""
-    if not text:
-        return None
-    host, _, inside = text.partition("=")
-    if not host.startswith("/") or not inside.startswith("/"):
-        raise ConfigError(
-            f"BOOKPIPE_LINK_PREFIX is {text!r}; it must be two absolute paths, <host path>=<path in the container>."
-        )
-    return host.rstrip("/"), inside.rstrip("/")
-
-
 class BookFolder:
     """The folder `books` under the application's data directory."""
 

@@ -15,7 +15,7 @@ from typing import Any
 from bookpipe.targets.mybookshelf2 import lookups, tables
 from bookpipe.targets.mybookshelf2.journal import Journal
 from bookpipe.targets.mybookshelf2.server import MyBookshelf2
-from bookpipe.targets.mybookshelf2.storage import COVER, THUMB, UNDONE
+from bookpipe.targets.mybookshelf2.storage import COVER, THUMB, THUMBS, UNDONE
 from bookpipe.targets.postgres import Connection, lock_tables, translating
 
 NAMES = ("author", "series", "language", "genre", "format")
@@ -216,7 +216,7 @@ def _files(connection: Connection, removal: _Removal, files: list[tuple[str, str
     )
     files += [(cover, COVER) for (cover,) in covers]
     named = lookups.named_files(connection, [f for f, _ in files], but=(removal.sources, removal.ebooks))
-    thumbs = [(f"../thumbs/{ebook}.jpg", THUMB) for ebook in removal.ebooks]
+    thumbs = [(f"{THUMBS}/{ebook}.jpg", THUMB) for ebook in removal.ebooks]
     return [file for file in dict.fromkeys(files) if file[0] not in named] + thumbs
 
 
