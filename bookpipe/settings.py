@@ -171,11 +171,11 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "BOOKPIPE_WORKERS", "workers", "2", _positive,
-        "Worker processes of `bookpipe load calibre` and `load tars`; the others load one partition at a time.",
+        "Worker processes of `bookpipe load`; scrobbles and audio are loaded one partition at a time.",
     ),
     Setting(
         "BOOKPIPE_HASH_THREADS", "hash_threads", "", _count,
-        "Threads that read and hash files; empty: one for each processor. More helps on network disks.",
+        "Threads (for shards and covers: processes) that read files; empty: one for each processor. More helps on network disks.",
     ),
     Setting(
         "BOOKPIPE_DEFAULT_LANGUAGE", "default_language", "und", _text,
