@@ -175,7 +175,8 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "BOOKPIPE_HASH_THREADS", "hash_threads", "", _count,
-        "Threads (for shards and covers: processes) that read files; empty: one for each processor. More helps on network disks.",
+        "Threads (for shards and covers: processes) that read files; empty: one for each processor. More helps on "
+        "network disks.",
     ),
     Setting(
         "BOOKPIPE_DEFAULT_LANGUAGE", "default_language", "und", _text,
