@@ -71,15 +71,17 @@ def _find_songs(settings: Settings, _instance: dg.DagsterInstance, warn: Warn) -
     return {key: key for key in songs.find_song_batches(root, State(settings.state_path), settings.batch_size, warn)}
 
 
-def _covers_of(books: str, source: Callable[[Settings], bool]) -> Pipeline:
-    """The covers of the books that a pipeline loads: their source is the target."""
-    loaded, partitions = {
-        "calibre": (covers_from_calibre, calibre_batches),
-        "tars": (covers_from_tars, tar_shards),
-    }[books]
+def _covers_of(
+    books: str,
+    loaded: dg.AssetsDefinition,
+    partitions: dg.DynamicPartitionsDefinition,
+    has_source: Callable[[Settings], bool],
+) -> Pipeline:
+    """The covers of the books that the pipeline `books` loads: they are found in its target."""
 
     def is_configured(settings: Settings) -> bool:
-        return source(settings) and settings.mybookshelf2_url is not None and settings.mybookshelf2_data_dir is not None
+        target = settings.mybookshelf2_url, settings.mybookshelf2_data_dir
+        return has_source(settings) and None not in target
 
     def find(settings: Settings, _instance: dg.DagsterInstance, _warn: Warn) -> dict[str, str]:
         return covers.find_partitions(configured.mybookshelf2(settings), books)
@@ -137,8 +139,10 @@ PIPELINES: dict[str, Pipeline] = {
             find=_find_songs,
             in_order=True,  # a batch has many uploads at a time, and an album may go on in the next batch
         ),
-        _covers_of("calibre", lambda settings: settings.calibre_library is not None),
-        _covers_of("tars", lambda settings: settings.tar_dir is not None),
+        _covers_of(
+            "calibre", covers_from_calibre, calibre_batches, lambda settings: settings.calibre_library is not None
+        ),
+        _covers_of("tars", covers_from_tars, tar_shards, lambda settings: settings.tar_dir is not None),
     )
 }
 
