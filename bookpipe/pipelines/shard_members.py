@@ -1,33 +1,33 @@
-"""What the bytes of a shard's member are: digest, type and metadata, in one look at them."""
+"""The process that looks at ebooks: digest, type, metadata or picture, in one look at the bytes.
 
+MemberWorkers starts it. It ends when it has worked on one member for too long, however deep in C, when it gets no more
+memory, and when the one who started it ends.
+"""
+
+import errno
+import gc
 import hashlib
+import os
+import resource
+import signal
 from collections.abc import Callable, Collection
-from typing import NamedTuple
+from contextlib import suppress
+from multiprocessing import reduction
+from multiprocessing.connection import Connection
+from typing import Any
 
+from bookpipe.model.errors import TerminalError, TransientError
 from bookpipe.model.rejections import Reason
-from bookpipe.sources.ebook_metadata import EbookMetadata, read_metadata
+from bookpipe.pipelines.shard_workers import EXAMINE, FIND_PICTURE, Examined, Request
+from bookpipe.sources.ebook_metadata import EbookMetadata, find_cover, read_metadata
 from bookpipe.sources.ebook_types import HEAD_BYTES, identify, label_unknown
 
 PIECE = 1 << 20  # bytes
+_MAX_MEMORY = 2 << 30  # bytes of address space; parsers in C end the process when they get no more
+_DIGESTED_PER_S = 20 << 20  # bytes, by a slow processor
+_GARBAGE = 50_000  # objects before Python looks for cycles; parsing makes many objects and few cycles
 
 ReadAt = Callable[[int, int], bytes]
-
-
-class Examined(NamedTuple):
-    """What is known of a member's bytes, or why they are not loaded. Plain values: it travels between processes."""
-
-    sha1: str | None = None
-    size: int | None = None
-    kind: str | None = None
-    title: str | None = None
-    authors: tuple[str, ...] = ()
-    series: str | None = None
-    series_index: float | None = None
-    languages: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-    status: str = "none"  # of the metadata
-    reason: str | None = None
-    detail: str | None = None
 
 
 class MemberReader:
@@ -61,3 +61,69 @@ class MemberReader:
             digest.hexdigest(), size, kind, says.title, says.authors, says.series, says.series_index, says.languages,
             says.tags, says.status,
         )  # fmt: skip
+
+
+def read_member(reader: MemberReader, fd: int, request: Request, buffer: memoryview, *, parse: bool = True) -> Examined:
+    """Examine a member, read into `buffer` when it fits there. OSError when the shard cannot be read on."""
+    _, size, given = request
+    data, read_at = _open(fd, request, buffer)
+    return reader.examine(data, size, read_at, given, parse=parse)
+
+
+def _open(fd: int, request: Request, buffer: memoryview) -> tuple[memoryview, ReadAt]:
+    """All of a member, or its beginning when it does not fit into the buffer, and a way to the rest."""
+    offset, size, _ = request
+    wanted = size if size <= len(buffer) else HEAD_BYTES
+    data = buffer[: os.preadv(fd, [buffer[:wanted]], offset)]
+    if len(data) < wanted:
+        raise OSError(errno.EIO, "the shard became shorter")
+
+    def read_at(start: int, length: int) -> bytes:
+        return os.pread(fd, max(0, min(length, size - start)), offset + start)
+
+    return data, read_at
+
+
+def _look(what: str, reader: MemberReader, fd: int, request: Request, buffer: memoryview) -> Any:
+    if what != FIND_PICTURE:
+        return tuple(read_member(reader, fd, request, buffer, parse=what == EXAMINE))
+    _, size, given = request
+    data, read_at = _open(fd, request, buffer)
+    kind = identify(bytes(data[:HEAD_BYTES]), size, read_at, given)
+    return find_cover(kind, data, size, read_at) if kind else None
+
+
+def _limit_resources() -> None:
+    for what, limit in ((resource.RLIMIT_AS, _MAX_MEMORY), (resource.RLIMIT_CORE, 0)):
+        with suppress(ValueError, OSError):  # a lower limit holds already, or the system knows none
+            resource.setrlimit(what, (limit, limit))
+
+
+def main(descriptor: int) -> None:
+    """Answer requests until the other end closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # what ends it when the time is over, in the middle of any code
+    gc.freeze()
+    gc.set_threshold(_GARBAGE)
+    _limit_resources()
+    buffer = memoryview(bytearray(PIECE))
+    try:
+        with Connection(descriptor) as connection:
+            kinds, time_limit_s = connection.recv()
+            reader = MemberReader(kinds)
+            connection.send(None)
+            while True:
+                requests, what = connection.recv()
+                fd = reduction.recv_handle(connection)
+                found = []
+                try:
+                    for request in requests:
+                        signal.setitimer(signal.ITIMER_PROF, time_limit_s + request[1] / _DIGESTED_PER_S)
+                        found.append(_look(what, reader, fd, request, buffer))
+                    connection.send(found)
+                except (OSError, TerminalError, TransientError) as error:
+                    connection.send(error)
+                finally:
+                    os.close(fd)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass

@@ -12,9 +12,8 @@ import pyarrow as pa
 from bookpipe.model.book_plans import Content
 from bookpipe.model.rejections import Reason
 from bookpipe.model.schemas import HASHED_FILES
-from bookpipe.pipelines.shard_members import Examined
-from bookpipe.pipelines.shard_workers import MemberWorkers
-from bookpipe.sources.ebook_metadata import title_from_name
+from bookpipe.pipelines.shard_workers import Examined, MemberWorkers
+from bookpipe.sources.file_names import title_from_name
 from bookpipe.sources.shard_chunks import Chunk, ShardRow
 from bookpipe.sources.tar_streams import Range
 

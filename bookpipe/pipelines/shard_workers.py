@@ -6,36 +6,42 @@ when its parent does, however that ends.
 """
 
 import errno
-import gc
-import os
 import queue
-import resource
-import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NamedTuple
 
-from bookpipe.model.errors import TerminalError, TransientError
+from bookpipe.model.errors import TransientError
 from bookpipe.model.rejections import Reason
-from bookpipe.pipelines.shard_members import PIECE, Examined, MemberReader, ReadAt
-from bookpipe.sources.ebook_metadata import find_cover
-from bookpipe.sources.ebook_types import HEAD_BYTES, identify
 from bookpipe.sources.tar_streams import OpenFile
 
 Request = tuple[int, int, str | None]  # offset in the file, size, the extension its name claims
 EXAMINE, HASH, FIND_PICTURE = "examine", "hash", "find picture"  # what a process may be asked for
 
 TIME_LIMIT_S = 10.0  # of the processor, for a member; the slowest honest ones take a few tenths
-_MAX_MEMORY = 2 << 30  # bytes of address space; parsers in C end the process when they get no more
-_DIGESTED_PER_S = 20 << 20  # bytes, by a slow processor
 _GONE = (errno.EPIPE, errno.ECONNRESET, None)  # of a connection whose other end was closed; None: amid an answer
-_MODULE = "bookpipe.pipelines.shard_workers"
-_GARBAGE = 50_000  # objects before Python looks for cycles; parsing makes many objects and few cycles
+_MODULE = "bookpipe.pipelines.shard_members"  # what they run: with all parsers, which are not needed here
+
+
+class Examined(NamedTuple):
+    """What is known of a member's bytes, or why they are not loaded. Plain values: it travels between processes."""
+
+    sha1: str | None = None
+    size: int | None = None
+    kind: str | None = None
+    title: str | None = None
+    authors: tuple[str, ...] = ()
+    series: str | None = None
+    series_index: float | None = None
+    languages: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    status: str = "none"  # of the metadata
+    reason: str | None = None
+    detail: str | None = None
 
 
 class MemberWorkers:
@@ -144,69 +150,3 @@ class _Worker:
         self._connection.close()
         self._process.kill()
         self._process.wait()
-
-
-def read_member(reader: MemberReader, fd: int, request: Request, buffer: memoryview, *, parse: bool = True) -> Examined:
-    """Examine a member, read into `buffer` when it fits there. OSError when the shard cannot be read on."""
-    _, size, given = request
-    data, read_at = _open(fd, request, buffer)
-    return reader.examine(data, size, read_at, given, parse=parse)
-
-
-def _open(fd: int, request: Request, buffer: memoryview) -> tuple[memoryview, ReadAt]:
-    """All of a member, or its beginning when it does not fit into the buffer, and a way to the rest."""
-    offset, size, _ = request
-    wanted = size if size <= len(buffer) else HEAD_BYTES
-    data = buffer[: os.preadv(fd, [buffer[:wanted]], offset)]
-    if len(data) < wanted:
-        raise OSError(errno.EIO, "the shard became shorter")
-
-    def read_at(start: int, length: int) -> bytes:
-        return os.pread(fd, max(0, min(length, size - start)), offset + start)
-
-    return data, read_at
-
-
-def _look(what: str, reader: MemberReader, fd: int, request: Request, buffer: memoryview) -> Any:
-    if what != FIND_PICTURE:
-        return tuple(read_member(reader, fd, request, buffer, parse=what == EXAMINE))
-    _, size, given = request
-    data, read_at = _open(fd, request, buffer)
-    kind = identify(bytes(data[:HEAD_BYTES]), size, read_at, given)
-    return find_cover(kind, data, size, read_at) if kind else None
-
-
-def _limit_resources() -> None:
-    for what, limit in ((resource.RLIMIT_AS, _MAX_MEMORY), (resource.RLIMIT_CORE, 0)):
-        with suppress(ValueError, OSError):  # a lower limit holds already, or the system knows none
-            resource.setrlimit(what, (limit, limit))
-
-
-def main(descriptor: int) -> None:
-    """Answer requests until the other end closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # what ends it when the time is over, in the middle of any code
-    gc.freeze()
-    gc.set_threshold(_GARBAGE)
-    _limit_resources()
-    buffer = memoryview(bytearray(PIECE))
-    try:
-        with Connection(descriptor) as connection:
-            kinds, time_limit_s = connection.recv()
-            reader = MemberReader(kinds)
-            connection.send(None)
-            while True:
-                requests, what = connection.recv()
-                fd = reduction.recv_handle(connection)
-                found = []
-                try:
-                    for request in requests:
-                        signal.setitimer(signal.ITIMER_PROF, time_limit_s + request[1] / _DIGESTED_PER_S)
-                        found.append(_look(what, reader, fd, request, buffer))
-                    connection.send(found)
-                except (OSError, TerminalError, TransientError) as error:
-                    connection.send(error)
-                finally:
-                    os.close(fd)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        pass

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import pycountry
-
 MAX_CODE = 6  # characters of language.code
 MAX_NAME = 64
 UNDETERMINED = "und"
@@ -31,6 +29,8 @@ class IsoLanguage:
 @lru_cache(maxsize=1)
 def _known() -> tuple[dict[str, IsoLanguage], dict[str, IsoLanguage]]:
     """Every language by its codes, and by its names in lower case."""
+    import pycountry  # noqa: PLC0415  what finds everything there already needs no languages
+
     database = pycountry.languages
     # Pycountry makes an object of every entry, which takes ten times as long as reading them.
     entries = json.loads(Path(database.filename).read_text("utf-8"))[database.root_key]

@@ -4,8 +4,9 @@ import itertools
 import os
 from collections import deque
 
-from bookpipe.pipelines import shard_workers
-from bookpipe.pipelines.shard_members import Examined, MemberReader
+from bookpipe.pipelines import shard_members
+from bookpipe.pipelines.shard_members import MemberReader
+from bookpipe.pipelines.shard_workers import Examined, Request
 
 DEADLY = "deadly"  # to whoever parses it
 ENDLESS = "endless"  # the same
@@ -14,10 +15,10 @@ FATAL = "fatal"  # to whoever looks at it
 
 def main(descriptor: int) -> None:
     """As the real one, but for that."""
-    read = shard_workers.read_member
+    read = shard_members.read_member
 
     def read_or_die(
-        reader: MemberReader, fd: int, request: shard_workers.Request, buffer: memoryview, *, parse: bool = True
+        reader: MemberReader, fd: int, request: Request, buffer: memoryview, *, parse: bool = True
     ) -> Examined:
         if request[2] == FATAL or (request[2] == DEADLY and parse):
             os._exit(1)
@@ -25,5 +26,5 @@ def main(descriptor: int) -> None:
             deque(itertools.count(), 0)  # no Python code runs in it, as in a parser written in C
         return read(reader, fd, request, buffer, parse=parse)
 
-    shard_workers.read_member = read_or_die
-    shard_workers.main(descriptor)
+    shard_members.read_member = read_or_die
+    shard_members.main(descriptor)

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from bookpipe.demo.ebook_files import MAKERS
 from bookpipe.model.errors import TerminalError, TransientError
 from bookpipe.pipelines import shard_rows, shard_workers
-from bookpipe.pipelines.shard_members import PIECE, Examined, MemberReader
+from bookpipe.pipelines.shard_members import PIECE, MemberReader, read_member
 from bookpipe.pipelines.shard_rows import BOOK_KINDS
-from bookpipe.pipelines.shard_workers import MemberWorkers, Request, read_member
+from bookpipe.pipelines.shard_workers import Examined, MemberWorkers, Request
 from bookpipe.pipelines.tars import Limits
 from bookpipe.sources.tar_shards import Shard
 from bookpipe.sources.tar_streams import OpenFile, Range, scratch_in_memory

@@ -12,7 +12,6 @@ from bookpipe.sources.ebook_metadata.doc import read_doc
 from bookpipe.sources.ebook_metadata.epub import read_epub
 from bookpipe.sources.ebook_metadata.fb2 import read_fb2
 from bookpipe.sources.ebook_metadata.fields import EbookMetadata, EncryptedError, Status, UnreadableError, refused
-from bookpipe.sources.ebook_metadata.file_names import title_from_name
 from bookpipe.sources.ebook_metadata.html import read_html
 from bookpipe.sources.ebook_metadata.mobi import read_mobi, read_pdb
 from bookpipe.sources.ebook_metadata.office import read_docx, read_odt
@@ -20,7 +19,7 @@ from bookpipe.sources.ebook_metadata.pdf import draw_first_page, read_pdf
 from bookpipe.sources.ebook_metadata.rtf import read_rtf
 from bookpipe.sources.zip_directory import ReadAt
 
-__all__ = ["EbookMetadata", "Status", "find_cover", "read_cover", "read_metadata", "title_from_name"]
+__all__ = ["EbookMetadata", "Status", "find_cover", "read_cover", "read_metadata"]
 
 Reader = Callable[[int, ReadAt], EbookMetadata]
 

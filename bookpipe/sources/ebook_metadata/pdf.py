@@ -17,7 +17,6 @@ from bookpipe.sources.ebook_metadata.fields import (
     EbookMetadata,
     EncryptedError,
     UnreadableError,
-    clean_text,
     found,
     people,
     people_in_list,
@@ -25,6 +24,7 @@ from bookpipe.sources.ebook_metadata.fields import (
 )
 from bookpipe.sources.ebook_metadata.pdf_xmp import read_xmp
 from bookpipe.sources.ebook_metadata.text_encodings import decode_mislabelled
+from bookpipe.sources.plain_text import clean_text
 from bookpipe.sources.zip_directory import ReadAt
 
 _BUFFER = 64 << 10  # bytes: of a file of gigabytes some of these are read

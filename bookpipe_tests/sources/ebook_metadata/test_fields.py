@@ -4,19 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bookpipe.sources.ebook_metadata import title_from_name
 from bookpipe.sources.ebook_metadata.fields import (
     MAX_AUTHOR,
     MAX_AUTHORS,
     MAX_TAGS,
     MAX_TITLE,
-    clean_text,
     found,
     parse_number,
     people,
     people_in_list,
     split_tags,
 )
+from bookpipe.sources.file_names import title_from_name
+from bookpipe.sources.plain_text import clean_text
 
 
 @pytest.mark.parametrize(

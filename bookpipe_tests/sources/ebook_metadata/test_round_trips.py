@@ -7,7 +7,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bookpipe.demo.ebook_files import MAKERS, BookText
-from bookpipe.sources.ebook_metadata.fields import MAX_AUTHOR, MAX_TAG, MAX_TITLE, clean_text, people
+from bookpipe.sources.ebook_metadata.fields import MAX_AUTHOR, MAX_TAG, MAX_TITLE, people
+from bookpipe.sources.plain_text import clean_text
 from bookpipe_tests.sources.ebook_metadata.reading import read
 
 # Controls, halves of pairs and unassigned code points are no text: no format's makers write them.

@@ -1,6 +1,8 @@
 """A title for a book whose file does not say one."""
 
-from bookpipe.sources.ebook_metadata.fields import MAX_TITLE, clean_text
+from bookpipe.sources.plain_text import clean_text
+
+_MAX_TITLE = 2_000  # characters, as of the titles that files say
 
 # Only these are cut off: "Vol. 2.5" and "Dr. Strange" have no extension.
 _EXTENSIONS = frozenset(
@@ -21,4 +23,4 @@ def title_from_name(name: str) -> str:
         if not dot or not head.strip(" ._") or extension.lower() not in _EXTENSIONS:
             break
         stem = head
-    return clean_text(stem.replace("_", " "), MAX_TITLE) or clean_text(base, MAX_TITLE) or "Untitled"
+    return clean_text(stem.replace("_", " "), _MAX_TITLE) or clean_text(base, _MAX_TITLE) or "Untitled"
