@@ -31,7 +31,7 @@ def main(library_path: str, state_path: str) -> None:
 
     def prepare(batch: BatchState) -> pa.Table:
         rows = library.read(batch.first, batch.last)
-        return calibre.hash_files(library, rows, state, f"calibre/{batch.first}")
+        return calibre.hash_files(library, rows, state, str(batch.first))
 
     batches = library.states(BATCH)
     with ThreadPoolExecutor(1) as ahead:

@@ -19,6 +19,7 @@ from bookpipe.defs.runs import fail_dead_runs
 from bookpipe.model.errors import PartitionError
 from bookpipe.model.rejections import REASON_HELP, Reason
 from bookpipe.settings import Settings
+from bookpipe.targets.mybookshelf2.covers import UNFINISHED
 
 TELL_EVERY_S = 5.0  # about partitions that take long
 
@@ -61,12 +62,12 @@ def choose_partitions(
 def _grown(
     instance: dg.DagsterInstance, pipeline: Pipeline, found: Mapping[str, str], states: Mapping[str, str]
 ) -> set[str]:
-    """Partitions whose books are more by now than those that covers were made for."""
+    """Partitions whose books are, or may be, more by now than those that covers were made for."""
     if pipeline.follows is None:
         return set()
     done = [key for key in found if states.get(key) == "materialized"]
     seen = loaded_fingerprints(instance, pipeline, done)
-    return {key for key in done if seen.get(key) != found[key]}
+    return {key for key in done if seen.get(key) != found[key] or found[key] == UNFINISHED}
 
 
 def load_pipeline(

@@ -4,7 +4,9 @@
 <parquet>/<run id>/<op>/result.parquet                  removed when the run has loaded its partition
 """
 
+import glob
 import shutil
+from contextlib import suppress
 from typing import Any
 
 import dagster as dg
@@ -54,6 +56,10 @@ class ParquetIOManager(dg.ConfigurableIOManagerFactory):  # type: ignore[type-ar
         return ParquetFiles(UPath(Settings.load().parquet_dir), self.compression)
 
 
-def remove_scratch(run_id: str) -> None:
-    """Remove what the ops of a finished run handed to each other."""
-    shutil.rmtree(Settings.load().parquet_dir / run_id, ignore_errors=True)
+def remove_scratch(context: dg.OpExecutionContext) -> None:
+    """Remove what the ops of an asset that is finished handed to each other. Other assets of the run may not be."""
+    run, asset = Settings.load().parquet_dir / context.run_id, str(context.op_handle).rpartition(".")[0]
+    for folder in run.glob(f"{glob.escape(asset)}.*"):
+        shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):
+        run.rmdir()

@@ -133,11 +133,16 @@ def check_shard_key(shards: Mapping[str, Shard], instance: dg.DagsterInstance, k
     return shards[key]
 
 
+NOTHING_LOADED = "nothing"
+
+
 def check_loaded_key(
     loaded: Mapping[str, str], instance: dg.DagsterInstance, definition: dg.DynamicPartitionsDefinition, key: str
 ) -> str:
-    """What `loaded` says of a partition, which is registered now if it was not; PartitionError for one whose books are
-    not loaded, before any side effect."""
+    """What `loaded` says of a partition, which is registered now if it was not: "nothing" when no load of it brought a
+    book. PartitionError for one that nobody knows, before any side effect."""
+    if key not in loaded and key in instance.get_dynamic_partitions(definition.name or ""):
+        return NOTHING_LOADED
     if key not in loaded:
         raise PartitionError(
             f"MyBookshelf2 has no books of the partition {key!r} that bookpipe loaded: load them first. Covers are for "

@@ -48,9 +48,9 @@ def discover_partitions(context: dg.SensorEvaluationContext) -> dg.SensorResult 
         failed = [k for k in found if have.get(k) == "failed"]
         loaded = loaded_fingerprints(context.instance, pipeline, idle)
         damaged = damaged_fingerprints(context.instance, pipeline, failed)
-        due = sorted(
-            [k for k in idle if loaded.get(k) != found[k]] + [k for k in damaged if damaged[k] != found[k]]
-        )  # fmt: skip
+        # What comes from the target is new when books came, however it ended before.
+        renewed = failed if pipeline.follows else [k for k in damaged if damaged[k] != found[k]]
+        due = sorted([k for k in idle if loaded.get(k) != found[k]] + renewed)
         wanted = [k for k in new + due if asked.get(f"{pipeline.name}|{k}") != found[k]][: MAX_NEW - len(requests)]
         for key in wanted:
             asked[f"{pipeline.name}|{key}"] = found[key]

@@ -79,7 +79,10 @@ REASON_HELP: dict[Reason, str] = {
     Reason.UPLOAD_FAILED: "the file could not be uploaded now; the next run of the partition tries it again",
     Reason.NO_COVER: "there is no picture beside the book and none in its files; add one to the book in Calibre",
     Reason.BAD_IMAGE: "the book's picture is damaged, too large or of a kind that is not read; the detail says which",
-    Reason.NAME_TAKEN: "somebody else's file is where the cover or thumbnail belongs; it is never written over",
+    Reason.NAME_TAKEN: (
+        "somebody else's file is where the cover or thumbnail belongs, or the book's folder was renamed just then; "
+        "nothing is written over"
+    ),
     Reason.EBOOK_GONE: "the book was deleted in MyBookshelf2 while its cover was made",
 }
 

@@ -17,17 +17,17 @@ def hash_files(
     library: CalibreLibrary,
     books: pa.Table,
     state: State,
-    scope: str,
+    partition: str,
     *,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> pa.Table:
-    """HASHED_FILES of a batch's CALIBRE_BOOKS rows."""
+    """HASHED_FILES of a batch's CALIBRE_BOOKS rows. Digests are kept by partition."""
     folder = os.fsencode(library.path)
     return digests.hash_files(
         books,
         state,
-        scope,
+        f"calibre/{partition}",
         folder=folder,
         anchor=folder + b"/metadata.db",
         identify=ebook_types.identify,

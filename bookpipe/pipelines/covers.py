@@ -6,7 +6,7 @@ written: only that holds other loads up, and at most two chunks are in memory.
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -14,15 +14,16 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from bookpipe.model.counts import LoadCounts
+from bookpipe.model.errors import TransientError
 from bookpipe.model.rejections import Reason, Rejection
 from bookpipe.model.schemas import COVER_OUTCOMES, LOADED_EBOOKS
-from bookpipe.pipelines.shard_workers import MemberWorkers
-from bookpipe.runtime.files import Refused, open_inside, read_file, refuse
+from bookpipe.pipelines.shard_workers import RENDER_COVER, RENDER_PICTURE, MemberWorkers
+from bookpipe.runtime.files import Refused, open_inside, refuse
 from bookpipe.runtime.progress import NoProgress, Progress
 from bookpipe.runtime.stopping import check_stop
 from bookpipe.sources.calibre import CalibreLibrary
 from bookpipe.sources.tar_streams import OpenFile
-from bookpipe.targets.mybookshelf2.cover_images import MAX_BYTES, BadImageError, CoverImages, render
+from bookpipe.targets.mybookshelf2.cover_images import MAX_BYTES, CoverImages
 from bookpipe.targets.mybookshelf2.covers import (
     GONE,
     HAS_ONE,
@@ -45,7 +46,8 @@ CHUNK = 500  # ebooks; two chunks of rendered covers are in memory, some 40 MB
 # picture that was meant as a cover before the first page of a PDF.
 _FORMATS = ("epub", "azw3", "mobi", "prc", "fb2", "fbz", "docx", "odt")
 _LAST = "pdf"
-NO_EBOOKS = LOADED_EBOOKS.empty_table()
+
+_MISSING = (Reason.MISSING_FILE, Reason.MISSING_DIR)
 
 
 @dataclass
@@ -235,9 +237,19 @@ class _Renderer:
             assert following is not None
             files, futures = following
             pictures = {ebook: future.result() for ebook, future in futures.items()}
+            self._check_library(pictures.values())
             following = self._start(parts[n + 1]) if n + 1 < len(parts) else None
             done += len(part)
             yield done, (files, pictures)
+
+    def _check_library(self, pictures: Iterable[_Found]) -> None:
+        """A library that has gone away looks like one without pictures."""
+        lacking = any(isinstance(each, Refused) and each.reason in (Reason.NO_COVER, *_MISSING) for each in pictures)
+        if lacking and self.library is not None and not (self.library.path / "metadata.db").exists():
+            raise TransientError(
+                f"{self.library.path} has gone away while its covers were read: is the disk or network share still "
+                "there? The partition is tried again."
+            )
 
     def _start(self, books: Sequence[_Book]) -> tuple[dict[int, EbookFiles], "dict[int, Future[_Found]]"]:
         with self.session.reading() as (connection, journal):
@@ -260,38 +272,41 @@ class _Renderer:
     def _picture(self, cover: bytes | None, files: Sequence[BookFile]) -> _Found:
         """The first picture that can be rendered; else why the first that is there could not be."""
         problem: Refused | None = None
-        for data, from_library in self._candidates(cover, files):
-            if isinstance(data, Refused):
-                problem = problem or data
-                continue
-            try:
-                return _Picture(render(data), from_library)
-            except BadImageError as error:
-                problem = problem or Refused(Reason.BAD_IMAGE, str(error))
+        for found in self._candidates(cover, files):
+            if isinstance(found, _Picture):
+                return found
+            problem = problem or found
         return problem or Refused(Reason.NO_COVER, "")
 
-    def _candidates(self, cover: bytes | None, files: Sequence[BookFile]) -> Iterator[tuple[bytes | Refused, bool]]:
+    def _candidates(self, cover: bytes | None, files: Sequence[BookFile]) -> Iterator[_Found | None]:
+        """What comes of the library's picture, and of each of the book's own files: None of one without a picture."""
         if cover is not None:
-            data = read_file(cover, inside=self.inside, max_size=MAX_BYTES)
-            if not (isinstance(data, Refused) and data.reason in (Reason.MISSING_FILE, Reason.MISSING_DIR)):
-                yield data, True
+            found = self._render(cover, self.inside, RENDER_PICTURE, None)
+            if not (isinstance(found, Refused) and found.reason in _MISSING):
+                yield found
         ranks = {extension: rank for rank, extension in enumerate(_FORMATS)} | {_LAST: len(_FORMATS) + 1}
         for file in sorted(files, key=lambda file: ranks.get(file.extension, len(_FORMATS))):
-            found = self._inside_file(file)
-            if found is not None:
-                yield found, False
+            try:
+                path = self.folder.host_path(file.location)
+            except OSError as error:
+                yield refuse(error, os.fsencode(file.location))
+                continue
+            found = self._render(path, None, RENDER_COVER, file.extension)
+            yield Refused(found.reason, found.detail or file.location) if isinstance(found, Refused) else found
 
-    def _inside_file(self, file: BookFile) -> bytes | Refused | None:
-        """The picture inside an ebook; None when it has none."""
+    def _render(self, path: bytes, inside: bytes | None, what: str, given: str | None) -> _Found | None:
         try:
-            path = self.folder.host_path(file.location)
-        except OSError as error:
-            return refuse(error, os.fsencode(file.location))
-        try:
-            with open_inside(path, None) as opened:
+            with open_inside(path, inside) as opened:
                 if isinstance(opened, Refused):
-                    return Refused(opened.reason, opened.detail or file.location)
+                    return opened
                 fd, status = opened
-                return self._processes.find_picture(OpenFile(os.dup(fd)), (0, status.st_size, file.extension))
+                if what == RENDER_PICTURE and status.st_size > MAX_BYTES:
+                    return Refused(Reason.BAD_IMAGE, f"{status.st_size} bytes")
+                images = self._processes.render(OpenFile(os.dup(fd)), (0, status.st_size, given), what)
         except OSError as error:
             return refuse(error, path)
+        if images is None:
+            return None
+        if isinstance(images, str):
+            return Refused(Reason.BAD_IMAGE, images)
+        return _Picture(CoverImages(*images), from_library=what == RENDER_PICTURE)

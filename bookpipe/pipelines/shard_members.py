@@ -1,4 +1,4 @@
-"""The process that looks at ebooks: digest, type, metadata or picture, in one look at the bytes.
+"""The process that looks at ebooks: digest, type and metadata in one look at the bytes; or the cover.
 
 MemberWorkers starts it. It ends when it has worked on one member for too long, however deep in C, when it gets no more
 memory, and when the one who started it ends.
@@ -18,7 +18,7 @@ from typing import Any
 
 from bookpipe.model.errors import TerminalError, TransientError
 from bookpipe.model.rejections import Reason
-from bookpipe.pipelines.shard_workers import EXAMINE, FIND_PICTURE, Examined, Request
+from bookpipe.pipelines.shard_workers import EXAMINE, HASH, RENDER_PICTURE, Examined, Request
 from bookpipe.sources.ebook_metadata import EbookMetadata, find_cover, read_metadata
 from bookpipe.sources.ebook_types import HEAD_BYTES, identify, label_unknown
 
@@ -85,12 +85,25 @@ def _open(fd: int, request: Request, buffer: memoryview) -> tuple[memoryview, Re
 
 
 def _look(what: str, reader: MemberReader, fd: int, request: Request, buffer: memoryview) -> Any:
-    if what != FIND_PICTURE:
+    if what in (EXAMINE, HASH):
         return tuple(read_member(reader, fd, request, buffer, parse=what == EXAMINE))
     _, size, given = request
     data, read_at = _open(fd, request, buffer)
+    if what == RENDER_PICTURE:
+        return _render(read_at(0, size))
     kind = identify(bytes(data[:HEAD_BYTES]), size, read_at, given)
-    return find_cover(kind, data, size, read_at) if kind else None
+    picture = find_cover(kind, data, size, read_at) if kind else None
+    return None if picture is None else _render(picture)
+
+
+def _render(picture: bytes) -> tuple[bytes, bytes] | str:
+    from bookpipe.targets.mybookshelf2.cover_images import BadImageError, render  # noqa: PLC0415  shards need no Pillow
+
+    try:
+        images = render(picture)
+    except BadImageError as error:
+        return str(error)
+    return images.cover, images.thumbnail
 
 
 def _limit_resources() -> None:

@@ -20,7 +20,8 @@ from bookpipe.model.rejections import Reason
 from bookpipe.sources.tar_streams import OpenFile
 
 Request = tuple[int, int, str | None]  # offset in the file, size, the extension its name claims
-EXAMINE, HASH, FIND_PICTURE = "examine", "hash", "find picture"  # what a process may be asked for
+# What a process may be asked for: of a member all, or without its metadata; and of a book or a picture the cover.
+EXAMINE, HASH, RENDER_COVER, RENDER_PICTURE = "examine", "hash", "render cover", "render picture"
 
 TIME_LIMIT_S = 10.0  # of the processor, for a member; the slowest honest ones take a few tenths
 _GONE = (errno.EPIPE, errno.ECONNRESET, None)  # of a connection whose other end was closed; None: amid an answer
@@ -70,10 +71,14 @@ class MemberWorkers:
             return [one for request in requests for one in self.examine(file, [request])]
         return [Examined(*one) for one in found or self._ask(file, requests, HASH) or [_DEADLY]]
 
-    def find_picture(self, file: OpenFile, request: Request) -> bytes | None:
-        """The picture that stands for a book; None when it has none, or ends its process. Raises as `examine` does."""
-        found = self._ask(file, [request], FIND_PICTURE)
-        return found[0] if found else None
+    def render(self, file: OpenFile, request: Request, what: str) -> tuple[bytes, bytes] | str | None:
+        """Cover and thumbnail of a book that has a picture (RENDER_COVER) or of a file that is one (RENDER_PICTURE).
+
+        None for a book without; a text for people when the picture cannot be read, or ends its process. Raises as
+        `examine` does.
+        """
+        found = self._ask(file, [request], what)
+        return found[0] if found else _DEADLY.detail
 
     def _ask(self, file: OpenFile, requests: Sequence[Request], what: str) -> list[Any] | None:
         """None when the process ended."""

@@ -86,22 +86,6 @@ def _real_path(fd: int, path: bytes) -> bytes:
     return os.path.realpath(path)
 
 
-def read_file(path: bytes, *, inside: bytes | None, max_size: int) -> bytes | Refused:
-    """A whole file of at most `max_size` bytes. `inside` as for `open_inside`; only trouble of the whole storage is
-    raised."""
-    try:
-        with open_inside(path, inside) as opened:
-            if isinstance(opened, Refused):
-                return opened
-            fd, status = opened
-            if status.st_size > max_size:
-                return Refused(Reason.TOO_LARGE, f"{status.st_size} bytes")
-            with open(fd, "rb", closefd=False) as file:
-                return file.read(max_size)
-    except OSError as error:
-        return refuse(error, path)
-
-
 def digest_file(
     path: bytes, given: str | None, *, inside: bytes, identify: Identify, max_size: int, known: Digest | None = None
 ) -> Digest | Refused:

@@ -83,6 +83,18 @@ def test_a_dry_run_tells_what_a_load_does_and_writes_nothing(setup: Setup, run_c
     assert setup.count("source") == 0
 
 
+def test_a_dry_run_reads_no_file_that_a_load_has_read(setup: Setup, run_command: Run) -> None:
+    run_command("bookpipe", "load", "calibre")
+    for path in setup.library.rglob("*.epub"):
+        status = path.stat()
+        if status.st_size:
+            with path.open("r+b") as file:
+                file.seek(-1, os.SEEK_END)
+                file.write(b"~")
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert re.search(r"inserted +0\b", run_command("bookpipe", "load", "calibre", "--dry-run").stdout)
+
+
 def test_errors_end_in_a_sentence_without_a_traceback(setup: Setup, run_command: Run) -> None:
     for changes, text in (
         ({"BOOKPIPE_CALIBRE_LIBRARY": str(setup.home / "nowhere")}, "There is no Calibre library"),

@@ -8,9 +8,14 @@ import pytest
 from PIL import Image
 
 from bookpipe.definitions import defs
+from bookpipe.defs.assets.books_from_calibre import books_from_calibre
+from bookpipe.defs.assets.calibre_books import calibre_books
 from bookpipe.defs.assets.covers_from_calibre import KEY
+from bookpipe.defs.io_managers import remove_scratch
 from bookpipe.defs.jobs import discover
-from bookpipe.defs.partitions import books_key
+from bookpipe.defs.ops import books as book_ops
+from bookpipe.defs.ops import covers as cover_ops
+from bookpipe.defs.partitions import books_key, calibre_batches, partition_states
 from bookpipe.defs.pipelines import PIPELINES
 from bookpipe.defs.progress import all_statuses
 from bookpipe.defs.sensors import discover_partitions
@@ -97,6 +102,53 @@ def test_the_sensor_makes_covers_of_what_is_loaded_once(setup: Setup, instance: 
     assert keys_of(tick(discover_partitions, instance), JOB) == []  # whatever its cursor says
     setup.query("UPDATE bookpipe.load SET id = id + 100 RETURNING 1")
     assert keys_of(tick(discover_partitions, instance), JOB) == [KEYS[0]]
+
+
+def test_books_that_come_after_covers_failed_are_noticed(setup: Setup, instance: dg.DagsterInstance) -> None:
+    instance.add_dynamic_partitions("calibre_batches", [KEYS[0]])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BOOKPIPE_MYBOOKSHELF2_URL", "no address")
+        assert not make(instance, KEYS[0]).success
+    assert partition_states(instance, KEY, calibre_batches) == {KEYS[0]: "failed"}
+    assert keys_of(tick(discover_partitions, instance), JOB) == []
+    assert run(instance, KEYS[0]).success
+    found = tick(discover_partitions, instance)
+    assert keys_of(found, JOB) == [KEYS[0]]
+    assert keys_of(tick(discover_partitions, instance, found.cursor), JOB) == []
+
+
+def test_a_partition_that_brought_no_book_has_no_covers_until_one_comes(
+    setup: Setup, instance: dg.DagsterInstance
+) -> None:
+    instance.add_dynamic_partitions("calibre_batches", [KEYS[0]])
+    assert numbers(make(instance, KEYS[0]))["read"] == 0
+    assert keys_of(tick(discover_partitions, instance), JOB) == []
+    assert run(instance, KEYS[0]).success
+    assert keys_of(tick(discover_partitions, instance), JOB) == [KEYS[0]]
+
+
+def test_books_and_covers_go_in_one_run_and_each_takes_its_own_scratch_away(
+    setup: Setup, instance: dg.DagsterInstance
+) -> None:
+    instance.add_dynamic_partitions("calibre_batches", [KEYS[0]])
+    books = [calibre_books.key, books_from_calibre.key, KEY]
+    parquet = setup.home / "bookpipe" / "parquet"
+    left: list[set[str]] = []
+
+    def remove(context: dg.OpExecutionContext) -> None:
+        remove_scratch(context)
+        left.append({path.name.partition(".")[0] for path in parquet.glob(f"{context.run_id}/*")})
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (book_ops, cover_ops):
+            patch.setattr(module, "remove_scratch", remove)
+        job = defs.resolve_implicit_global_asset_job_def()
+        result = job.get_subset(asset_selection=set(books)).execute_in_process(partition_key=KEYS[0], instance=instance)
+    assert result.success
+    assert numbers(result)["inserted"] > 0
+    assert all(asset != "mybookshelf2__books_from_calibre" for asset in left[0])
+    assert left[-1] == set()
+    assert not (parquet / result.run_id).exists()
 
 
 def test_covers_have_no_partitions_of_their_own_to_discover(

@@ -98,4 +98,4 @@ def check_songs(context: dg.OpExecutionContext, configured: Configured, loaded: 
             severity=dg.AssetCheckSeverity.WARN,
             metadata={"failed": len(failed), "examples": dg.MetadataValue.json(failed[:SHOWN])},
         )
-        remove_scratch(context.run_id)
+        remove_scratch(context)

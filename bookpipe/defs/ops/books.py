@@ -29,7 +29,7 @@ def hash_files(context: dg.OpExecutionContext, configured: Configured, books: pa
         check_books_key(configured.library(), context.instance, key, settings.batch_size)
         with timed_table("hash_files", books) as timed:
             timed.table = calibre.hash_files(
-                configured.library(), books, configured.state(), f"calibre/{key}", threads=settings.hash_threads,
+                configured.library(), books, configured.state(), key, threads=settings.hash_threads,
                 progress=Heartbeat(context, "hash_files", rows="files"),
             )  # fmt: skip
         context.add_output_metadata({"files": timed.table.num_rows - timed.table.column("sha1").null_count})
@@ -90,4 +90,4 @@ def check_load(context: dg.OpExecutionContext, configured: Configured, read: pa.
         yield checks.counts_add_up("read", read.num_rows, checks.outcomes_of(loaded))
         sources = loaded.column("source_id").drop_null().to_pylist()
         yield from checks.books_are_there(audit_sources(configured.mybookshelf2(), sources))
-        remove_scratch(context.run_id)  # what is still needed are assets
+        remove_scratch(context)  # what is still needed are assets

@@ -97,6 +97,6 @@ def cover_ops(books: str, partitions: dg.DynamicPartitionsDefinition) -> CoverOp
                     "examples": dg.MetadataValue.json([*found.bad_covers, *found.bad_thumbnails][:SHOWN]),
                 },
             )
-            remove_scratch(context.run_id)
+            remove_scratch(context)
 
     return CoverOps(list_ebooks, make_covers, check_covers)

@@ -106,4 +106,4 @@ def check_listens(context: dg.OpExecutionContext, configured: Configured, loaded
                 "examples": dg.MetadataValue.json(found.problems),
             },
         )
-        remove_scratch(context.run_id)
+        remove_scratch(context)

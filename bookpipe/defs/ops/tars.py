@@ -109,4 +109,4 @@ def check_shard(context: dg.OpExecutionContext, configured: Configured, index: p
         for sources in tars.loaded_sources(configured.mybookshelf2(), context.partition_key):
             found += audit_sources(configured.mybookshelf2(), sources)
         yield from checks.books_are_there(found)
-        remove_scratch(context.run_id)
+        remove_scratch(context)

@@ -5,6 +5,7 @@ raise anything on hostile bytes: `read_metadata` turns that into a status.
 """
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from bookpipe.model.errors import BookpipeError
 from bookpipe.sources.ebook_metadata.covers import read_cover
@@ -22,6 +23,7 @@ from bookpipe.sources.zip_directory import ReadAt
 __all__ = ["EbookMetadata", "Status", "find_cover", "read_cover", "read_metadata"]
 
 Reader = Callable[[int, ReadAt], EbookMetadata]
+T = TypeVar("T")
 
 # By kind, as ebook_types names it. The others say nothing: txt, djvu (a compressed chunk, rarely filled), chm, lit.
 _READERS: dict[str, Reader] = {
@@ -57,31 +59,12 @@ def read_metadata(kind: str, data: bytes | bytearray | memoryview, size: int, re
     reader = _READERS.get(kind)
     if reader is None:
         return EbookMetadata()
-    failures: list[OSError] = []
-
-    def read(offset: int, length: int) -> bytes:
-        length = max(0, min(length, size - offset))
-        if offset + length <= len(data) or not length:
-            return bytes(data[offset : offset + length])
-        try:
-            return read_at(offset, length)
-        except OSError as error:
-            failures.append(error)
-            raise
-
     try:
-        says = reader(size, read)
+        return _noticing_failures(reader, data, size, read_at)
     except EncryptedError as error:
-        says = refused("encrypted", str(error))
+        return refused("encrypted", str(error))
     except UnreadableError as error:
-        says = refused("unreadable", str(error))
-    except BookpipeError:
-        raise
-    except Exception as error:  # any parser on any bytes
-        says = refused("unreadable", f"{type(error).__name__}: {error}")
-    if failures:  # the source's own failure is not the file's
-        raise failures[0]
-    return says
+        return refused("unreadable", str(error))
 
 
 def find_cover(kind: str, data: bytes | bytearray | memoryview, size: int, read_at: ReadAt) -> bytes | None:
@@ -92,6 +75,34 @@ def find_cover(kind: str, data: bytes | bytearray | memoryview, size: int, read_
     if kind != "pdf":
         return read_cover(kind, read_metadata(kind, data, size, read_at).cover, size, read_at)
     try:
-        return draw_first_page(size, read_at)
+        return _noticing_failures(draw_first_page, data, size, read_at)
     except (UnreadableError, EncryptedError):
         return None
+
+
+def _noticing_failures(
+    read: Callable[[int, ReadAt], T], data: bytes | bytearray | memoryview, size: int, read_at: ReadAt
+) -> T:
+    """What a parser says of a file; UnreadableError for whatever else it raises. A failure of the source is no
+    failure of the file: it is raised, whatever the parser made of it."""
+    failures: list[OSError] = []
+
+    def read_part(offset: int, length: int) -> bytes:
+        length = max(0, min(length, size - offset))
+        if offset + length <= len(data) or not length:
+            return bytes(data[offset : offset + length])
+        try:
+            return read_at(offset, length)
+        except OSError as error:
+            failures.append(error)
+            raise
+
+    try:
+        return read(size, read_part)
+    except (EncryptedError, UnreadableError, BookpipeError):
+        raise
+    except Exception as error:  # any parser on any bytes
+        raise UnreadableError(f"{type(error).__name__}: {error}") from error
+    finally:
+        if failures:
+            raise failures[0]

@@ -28,6 +28,7 @@ from bookpipe.targets.mybookshelf2.storage import CONTENT, THUMBS, BookFolder
 from bookpipe.targets.postgres import Connection, as_array, joined, lock_patiently, translating
 
 COVER_NAME = "cover.jpg"
+UNFINISHED = "unfinished"
 MAX_COVER_PATH = 512  # characters of ebook.cover
 ATTEMPTS = 5  # at a chunk whose names the application takes while it is written
 
@@ -88,7 +89,7 @@ def loaded_partitions(connection: Connection, journal: Journal | None, pipeline:
                 (pipeline,),
             )
             unfinished = {partition for (partition,) in shards}
-    return {partition: "unfinished" if partition in unfinished else f"load {last}" for partition, last in rows}
+    return {partition: UNFINISHED if partition in unfinished else f"load {last}" for partition, last in rows}
 
 
 def loaded_ebooks(connection: Connection, journal: Journal | None, pipeline: str, partition: str) -> pa.Table:

@@ -15,8 +15,8 @@ from bookpipe.targets.mybookshelf2.database_health import examine_database
 from bookpipe.targets.mybookshelf2.server import MyBookshelf2
 from bookpipe.targets.mybookshelf2.storage import PART
 
-INODES_PER_BOOK = 3  # the author's folder, the book's, the file
-SPACE_PER_BOOK = 12 * 1024  # bytes: a block of 4 KiB for each of these; copies need their own size on top
+INODES_PER_BOOK = 5  # the author's folder, the book's, the file; cover and thumbnail
+SPACE_PER_BOOK = 12 * 1024  # bytes: a block of 4 KiB for the first three; copies and covers need their size on top
 
 _LOOKED_AT = 1_000  # entries of the library looked at for a file to try with
 

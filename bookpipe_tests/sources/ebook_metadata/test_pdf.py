@@ -381,6 +381,8 @@ def test_an_error_of_the_source_passes_through(at: int) -> None:
     for _ in range(2):
         with pytest.raises(TimeoutError, match="network share"):
             read_metadata("pdf", b"", len(data), failing)
+        with pytest.raises(TimeoutError, match="network share"):
+            find_cover("pdf", b"", len(data), failing)
         assert read("pdf", MADE) == ALL
 
 
