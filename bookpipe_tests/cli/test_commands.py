@@ -86,8 +86,7 @@ def test_a_dry_run_tells_what_a_load_does_and_writes_nothing(setup: Setup, run_c
 def test_a_dry_run_reads_no_file_that_a_load_has_read(setup: Setup, run_command: Run) -> None:
     run_command("bookpipe", "load", "calibre")
     for path in setup.library.rglob("*.epub"):
-        status = path.stat()
-        if status.st_size:
+        if path.is_file() and (status := path.stat()).st_size:
             with path.open("r+b") as file:
                 file.seek(-1, os.SEEK_END)
                 file.write(b"~")
