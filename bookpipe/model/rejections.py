@@ -77,7 +77,7 @@ REASON_HELP: dict[Reason, str] = {
     Reason.LIKELY_REFUSED: "the music archive is known to refuse such files by their first bytes; it was not sent",
     Reason.REFUSED: "the music archive refused the file for good; its own words are in the detail",
     Reason.UPLOAD_FAILED: "the file could not be uploaded now; the next run of the partition tries it again",
-    Reason.NO_COVER: "there is no picture beside the book and none in its files; add one to the book in Calibre",
+    Reason.NO_COVER: "there is no picture beside the book and none in its files; MyBookshelf2 lets you choose one",
     Reason.BAD_IMAGE: "the book's picture is damaged, too large or of a kind that is not read; the detail says which",
     Reason.NAME_TAKEN: (
         "somebody else's file is where the cover or thumbnail belongs, or the book's folder was renamed just then; "
