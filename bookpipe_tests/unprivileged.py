@@ -1,4 +1,4 @@
-"""Being nobody for a moment: file rights mean nothing to root."""
+"""Being nobody for a moment, for file rights mean nothing to root; and what not even root can read."""
 
 import os
 from collections.abc import Iterator
@@ -29,3 +29,14 @@ def open_folder() -> Iterator[Path]:
         folder = Path(name)
         folder.chmod(0o755)
         yield folder
+
+
+def make_folder_too_deep(root: Path) -> None:
+    """One that nobody can list, root neither: its path is longer than the system takes."""
+    fd = os.open(root, os.O_RDONLY)
+    for _ in range(25):
+        os.mkdir("d" * 200, dir_fd=fd)
+        inner = os.open("d" * 200, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = inner
+    os.close(fd)

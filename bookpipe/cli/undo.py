@@ -5,6 +5,7 @@ from dataclasses import asdict
 from rich.console import Console
 
 from bookpipe.pipelines.configured import koito, mybookshelf2
+from bookpipe.pipelines.covers import covers_pipeline
 from bookpipe.runtime.state import State
 from bookpipe.settings import Settings
 from bookpipe.targets.koito.undo import undo_partition as undo_listens
@@ -27,16 +28,16 @@ def undo(settings: Settings, pipeline: str, partition: str, dry_run: bool, conso
     """Remove what a partition's loads made, and tell it."""
     removed: tuple[str, ...]
     if pipeline == "scrobbles":
-        target, removed = "Koito", _LISTENS
+        target, removed, undone = "Koito", _LISTENS, [pipeline]
         counts = asdict(undo_listens(koito(settings), pipeline, partition, dry_run=dry_run))
     else:
-        target, removed = "MyBookshelf2", _BOOKS
+        target, removed, undone = "MyBookshelf2", _BOOKS, [pipeline, covers_pipeline(pipeline)]
         counts = asdict(undo_books(mybookshelf2(settings), pipeline, partition, dry_run=dry_run))
     if not any(counts.values()):
         console.print(f"Nothing to undo: no load of {pipeline} {partition} has anything in {target}.")
         return
     if not dry_run:
-        for name in (pipeline, f"{pipeline}_covers"):  # a book's cover goes with it
+        for name in undone:
             State(settings.state_path).replace_rejections(name, partition, [])
     console.print("Would be removed:" if dry_run else "Removed:")
     for kind in removed:

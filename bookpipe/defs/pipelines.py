@@ -9,8 +9,7 @@ from bookpipe.defs.assets.archive_songs import archive_songs
 from bookpipe.defs.assets.books_from_calibre import books_from_calibre
 from bookpipe.defs.assets.books_from_tars import books_from_tars
 from bookpipe.defs.assets.calibre_books import calibre_books
-from bookpipe.defs.assets.covers_from_calibre import covers_from_calibre
-from bookpipe.defs.assets.covers_from_tars import covers_from_tars
+from bookpipe.defs.assets.covers import covers_from_calibre, covers_from_tars
 from bookpipe.defs.assets.koito_listens import koito_listens
 from bookpipe.defs.ops.scrobbles import exports_and_batches
 from bookpipe.defs.ops.tars import fingerprint
@@ -87,7 +86,7 @@ def _covers_of(
         return covers.find_partitions(configured.mybookshelf2(settings), books)
 
     return Pipeline(
-        name=f"{books}_covers",
+        name=covers.covers_pipeline(books),
         partitions=partitions,
         source_asset=loaded.key,
         loaded_asset=loaded.key,

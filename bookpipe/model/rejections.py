@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import Enum
 
+import pyarrow as pa
+
 
 class Reason(str, Enum):
     """Reasons a source row ends as rejected. The value is stable: it is stored and shown."""
@@ -94,3 +96,13 @@ class Rejection:
     key: str
     reason: Reason
     detail: str = ""
+
+
+def rejected_rows(outcomes: pa.Table, name: str) -> list[Rejection]:
+    """The rejections among a batch's outcomes: rows are called by origin, item and the column `name`."""
+    columns = (outcomes.column(each).to_pylist() for each in ("origin", "item", name, "reason", "detail"))
+    return [
+        Rejection(f"{origin}#{item} {called or ''}".strip(), Reason(reason), detail or "")
+        for origin, item, called, reason, detail in zip(*columns, strict=True)
+        if reason
+    ]

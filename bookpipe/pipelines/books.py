@@ -9,7 +9,7 @@ import pyarrow as pa
 from bookpipe.model.book_plans import BookPlan, Content, KeptSource, Known, Placement, missing, source_key
 from bookpipe.model.counts import LoadCounts
 from bookpipe.model.errors import TerminalError
-from bookpipe.model.rejections import Reason, Rejection
+from bookpipe.model.rejections import Rejection, rejected_rows
 from bookpipe.model.schemas import OUTCOMES
 from bookpipe.pipelines.seconds import Phases
 from bookpipe.resolve.book_paths import BookPath, book_path, free_location, settle_path
@@ -44,12 +44,7 @@ class LoadResult:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def rejections(self) -> list[Rejection]:
-        columns = (self.outcomes.column(n).to_pylist() for n in ("origin", "item", "file_name", "reason", "detail"))
-        return [
-            Rejection(f"{origin}#{item} {name or ''}".strip(), Reason(reason), detail or "")
-            for origin, item, name, reason, detail in zip(*columns, strict=True)
-            if reason
-        ]  # fmt: skip
+        return rejected_rows(self.outcomes, "file_name")
 
 
 def look_up(target: Target, hashed: pa.Table) -> pa.Table:
@@ -87,16 +82,7 @@ def _look_up(connection: Connection, journal: Journal | None, batch: Batch, know
 def plan_dry(batch: Batch, known: Known, options: BookOptions) -> tuple[BookPlan, LoadCounts]:
     """What a load would do, from what is known without a lock. Touches nothing."""
     plan = plan_books(batch, known, options)
-    return plan, count(plan)
-
-
-def count(plan: BookPlan) -> LoadCounts:
-    """The plan's outcomes as counts."""
-    reasons: dict[str, int] = {}
-    for outcome, reason in zip(plan.outcomes, plan.reasons, strict=True):
-        if outcome == "rejected":
-            reasons[reason or Reason.BAD_RECORD.value] = reasons.get(reason or Reason.BAD_RECORD.value, 0) + 1
-    return LoadCounts(plan.outcomes.count("inserted"), plan.outcomes.count("existing"), reasons)
+    return plan, LoadCounts.of(plan.outcomes, plan.reasons)
 
 
 @collector_paused()
@@ -148,7 +134,7 @@ def _write(
         known = _look_up(writer.connection, writer.journal, batch, known)
     with phases.timed("resolve"):
         plan = plan_books(batch, known, options)
-        counts = count(plan)
+        counts = LoadCounts.of(plan.outcomes, plan.reasons)
     ids = Ids()
     locations: list[str] = []
     with phases.timed("repair_files"):

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from bookpipe.model.counts import LoadCounts
 from bookpipe.model.errors import TransientError
-from bookpipe.model.rejections import Reason, Rejection
+from bookpipe.model.rejections import Reason, Rejection, rejected_rows
 from bookpipe.model.schemas import COVER_OUTCOMES, LOADED_EBOOKS
 from bookpipe.pipelines.shard_workers import RENDER_COVER, RENDER_PICTURE, MemberWorkers
 from bookpipe.runtime.files import Refused, open_inside, refuse
@@ -62,12 +62,12 @@ class CoversResult:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def rejections(self) -> list[Rejection]:
-        columns = (self.outcomes.column(n).to_pylist() for n in ("origin", "item", "base_dir", "reason", "detail"))
-        return [
-            Rejection(f"{origin}#{item} {base_dir or ''}".strip(), Reason(reason), detail or "")
-            for origin, item, base_dir, reason, detail in zip(*columns, strict=True)
-            if reason
-        ]
+        return rejected_rows(self.outcomes, "base_dir")
+
+
+def covers_pipeline(books: str) -> str:
+    """The name of the pipeline that makes the covers of the pipeline `books`."""
+    return f"{books}_covers"
 
 
 def find_partitions(target: MyBookshelf2, books: str) -> dict[str, str]:
@@ -174,7 +174,7 @@ def _make(
             if done < len(todo):
                 check_stop(f"{done:,} books are done.")
     result.outcomes = _outcomes(rows, endings, folders)
-    result.counts = _count(endings.get(row[0], GONE) for row in rows)
+    result.counts = LoadCounts.of(*(result.outcomes.column(name).to_pylist() for name in ("outcome", "reason")))
     total = time.perf_counter() - started
     result.seconds = {"find_and_render": round(total - writing, 4), "place_and_update": round(writing, 4)}
     return result
@@ -196,17 +196,6 @@ def _outcomes(
         },
         schema=COVER_OUTCOMES,
     )
-
-
-def _count(endings: Iterator[Ending]) -> LoadCounts:
-    inserted = existing = 0
-    reasons: dict[str, int] = {}
-    for ending in endings:
-        inserted += ending.outcome == "inserted"
-        existing += ending.outcome == "existing"
-        if ending.reason is not None:
-            reasons[ending.reason.value] = reasons.get(ending.reason.value, 0) + 1
-    return LoadCounts(inserted, existing, reasons)
 
 
 class _Renderer:

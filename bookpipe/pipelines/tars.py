@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -189,14 +190,11 @@ def load_shard(
                     pipeline, load.partition, [Rejection(k, Reason(r), d) for k, r, d in totals.rejections]
                 )
     assert totals is not None
-    reasons: dict[str, int] = {}
-    for _, reason, _ in totals.rejections:
-        reasons[reason] = reasons.get(reason, 0) + 1
     # Nothing is inserted by a load that finds everything there.
     inserted, existing = totals.inserted, totals.existing
     if result.from_journal:
         inserted, existing = 0, inserted + existing
-    result.counts = LoadCounts(inserted, existing, reasons)
+    result.counts = LoadCounts(inserted, existing, dict(Counter(reason for _, reason, _ in totals.rejections)))
     problems = [Problem(ProblemKind(p["kind"]), p["offset"], p["end"], p["detail"]) for p in totals.problems]
     result.problems = [str(problem) for problem in problems]
     result.seconds = {name: round(s, 3) for name, s in result.seconds.items()}

@@ -22,7 +22,8 @@ from bookpipe.settings import Settings
 from bookpipe_tests.cli.conftest import BIN, Invoke, Run, contents, snapshot
 from bookpipe_tests.cli.test_scrobbles_commands import numbers
 from bookpipe_tests.defs.music_setups import FILES, Archiving, md5
-from bookpipe_tests.defs.test_unreadable_folders import TOLD, make_folder_too_deep
+from bookpipe_tests.defs.test_unreadable_folders import TOLD
+from bookpipe_tests.unprivileged import make_folder_too_deep
 
 
 def partitions_of(bookpipe: Invoke) -> dict[str, int]:

@@ -10,7 +10,7 @@ from PIL import Image
 from bookpipe.definitions import defs
 from bookpipe.defs.assets.books_from_calibre import books_from_calibre
 from bookpipe.defs.assets.calibre_books import calibre_books
-from bookpipe.defs.assets.covers_from_calibre import KEY
+from bookpipe.defs.assets.covers import covers_from_calibre
 from bookpipe.defs.io_managers import remove_scratch
 from bookpipe.defs.jobs import discover
 from bookpipe.defs.ops import books as book_ops
@@ -26,6 +26,7 @@ from bookpipe_tests.defs.test_calibre_pipeline import KEYS, failure_text, run
 from bookpipe_tests.defs.test_sensors import keys_of, tick
 
 JOB = "make_calibre_covers"
+KEY = covers_from_calibre.key
 
 
 def make(instance: dg.DagsterInstance, key: str, job: str = JOB) -> dg.ExecuteInProcessResult:

@@ -1,7 +1,6 @@
 """Folders of music that cannot be listed are told, wherever files are looked for."""
 
 import logging
-import os
 from pathlib import Path
 
 import dagster as dg
@@ -12,19 +11,9 @@ from bookpipe.defs.pipelines import PIPELINES
 from bookpipe.defs.sensors import discover_partitions
 from bookpipe.settings import Settings
 from bookpipe_tests.defs.test_sensors import keys_of, tick
+from bookpipe_tests.unprivileged import make_folder_too_deep
 
 TOLD = "cannot be read, and whose files are not uploaded: 1: d"
-
-
-def make_folder_too_deep(root: Path) -> None:
-    """One that nobody can list, root neither: its path is longer than the system takes."""
-    fd = os.open(root, os.O_RDONLY)
-    for _ in range(25):
-        os.mkdir("d" * 200, dir_fd=fd)
-        inner = os.open("d" * 200, os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = inner
-    os.close(fd)
 
 
 @pytest.fixture

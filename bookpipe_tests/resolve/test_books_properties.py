@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bookpipe.model.book_plans import SEPARATOR, BookPlan, Known, author_key, source_key
+from bookpipe.model.counts import LoadCounts
 from bookpipe.model.rejections import Reason
-from bookpipe.pipelines.books import count
 from bookpipe.resolve.books import Batch, BookOptions, plan_books
 from bookpipe_tests.factories import applied, first_known, hashed_row, hashed_table, record_row
 
@@ -89,7 +89,7 @@ def test_every_plan_is_sound_and_complete(books: Drawn, known: Known, options: B
     plan = plan_of(rows, known, options)
 
     # Counts add up, and a row is rejected if and only if there is a reason.
-    counts = count(plan)
+    counts = LoadCounts.of(plan.outcomes, plan.reasons)
     assert counts.read == len(rows) == len(plan.outcomes) == len(plan.reasons) == len(plan.details)
     for row, outcome, reason in zip(rows, plan.outcomes, plan.reasons, strict=True):
         assert outcome in ("inserted", "existing", "rejected")
@@ -166,7 +166,7 @@ def test_a_collection_that_changed_is_planned_to_an_end(
         if rows and rows[n % len(rows)]["sha1"]:
             rows[n % len(rows)] |= {"sha1": f"{content:040x}"}
     plan = plan_of(rows, after)
-    assert count(plan).read == len(rows)
+    assert LoadCounts.of(plan.outcomes, plan.reasons).read == len(rows)
     end = applied(plan, after)
     again = plan_of(rows, end)
     assert again.empty

@@ -25,7 +25,7 @@ from bookpipe.runtime.stopping import StoppedError
 from bookpipe.sources import audio
 from bookpipe.sources.audio import MAX_SIZE, read_audio_files, walk_audio
 from bookpipe.sources.audio_tags import read_tags
-from bookpipe_tests.unprivileged import nobody, open_folder
+from bookpipe_tests.unprivileged import make_folder_too_deep, nobody, open_folder
 
 SONG = make_mp3(SampleSong("Title", "Artist", "Album", "Rock", "3/12", 0.2))
 
@@ -175,13 +175,7 @@ def test_an_unreadable_folder_is_reported_and_the_rest_is_walked() -> None:
 
 def test_a_folder_too_deep_for_the_system_is_reported(tmp_path: Path) -> None:
     put(tmp_path, b"z.mp3")
-    fd = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(25):
-        os.mkdir("d" * 200, dir_fd=fd)
-        inner = os.open("d" * 200, os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = inner
-    os.close(fd)
+    make_folder_too_deep(tmp_path)
     reported: list[bytes] = []
     assert list(walk_audio(tmp_path, on_unreadable=lambda path, _: reported.append(path))) == [b"z.mp3"]
     assert len(reported) == 1

@@ -199,6 +199,13 @@ class Transaction:
             "AND application_name = 'bookpipe'"
         )
 
+    def bury_loaders(self) -> None:
+        """End the connections of a loader that was killed: a server notices that only when it writes to it."""
+        while self.watcher.execute(
+            "SELECT FROM pg_stat_activity WHERE application_name = 'bookpipe' AND datname = current_database()"
+        ).fetchone():
+            self.kill_loaders()
+
     def commit(self) -> None:
         with suppress(psycopg.OperationalError):  # a test may have stopped the server
             self.connection.commit()

@@ -59,13 +59,13 @@ def cover_ops(books: str, partitions: dg.DynamicPartitionsDefinition) -> CoverOp
                 result = covers.make_covers(
                     configured.mybookshelf2(),
                     ebooks,
-                    pipeline=f"{books}_covers",
+                    pipeline=covers.covers_pipeline(books),
                     partition=key,
                     library=configured.library() if books == "calibre" else None,
                     threads=settings.hash_threads,
                     progress=progress,
                 )
-            configured.state().replace_rejections(f"{books}_covers", key, result.rejections())
+            configured.state().replace_rejections(covers.covers_pipeline(books), key, result.rejections())
             context.add_output_metadata(
                 {
                     **metadata.load_metadata(result.counts, result.seconds),
